@@ -1,0 +1,227 @@
+"""The adapting process: started once, found again by anyone, continued after a crash.
+
+It runs on its own, not inside a message, because it may take days. What the outside knows of it is in files:
+a lock that is held as long as it lives, ``progress.json``, and in the end the outbox or ``failure.json``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+from client.outbox import Outbox
+from client.site import Joined
+from protos import files
+from protos import messages_pb2 as pb
+from protos.errors import AdaptationError, OnebasinError, StorageError
+
+PHASES = {"data": pb.PHASE_DATA, "adapt": pb.PHASE_ADAPT, "update": pb.PHASE_UPDATE}
+_INTERVAL = 0.5
+"""Seconds between two writings of progress.json."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a site is.
+
+    Attributes:
+        state: ``idle``, ``adapting``, ``ready``, ``failed`` or ``stopped``.
+        phase: ``data``, ``adapt``, ``update``, or nothing before the start.
+        step: Steps done.
+        steps: Steps in all.
+        eta: Seconds left, estimated.
+        loss: The last step's loss; stays at the site.
+        message: What went wrong; stays at the site.
+
+    """
+
+    state: str
+    phase: str = ""
+    step: int = 0
+    steps: int = 0
+    eta: float = 0.0
+    loss: float = 0.0
+    message: str = ""
+
+
+def status(joined: Joined) -> Status:
+    """Tell how far adapting is, from the files alone."""
+    progress = _read(joined, "progress.json")
+    values = {key: progress[key] for key in ("phase", "step", "steps", "eta", "loss") if key in progress}
+    if Outbox(joined).ready:
+        return Status("ready", **{**values, "eta": 0.0})
+    if _locked(joined):
+        return Status("adapting", **values)
+    if failure := _read(joined, "failure.json"):
+        return Status("failed", **values, message=failure.get("what", ""))
+    return Status("stopped", **values) if progress else Status("idle")
+
+
+def start(joined: Joined) -> bool:
+    """Start the adapting process in the background, unless it runs or has nothing left to do.
+
+    The lock is taken here and handed to the new process, so that two starts at once make one process.
+
+    Returns:
+        Whether a process was started.
+
+    """
+    if Outbox(joined).ready:
+        return False
+    files.make_folder(joined.folder)
+    try:
+        with (joined.folder / "adapt.lock").open("a") as lock, (joined.folder / "adapt.log").open("ab") as log:
+            if not _taken(lock):
+                return False
+            (joined.folder / "failure.json").unlink(missing_ok=True)
+            command = [sys.executable, "-m", "onebasin", "site", "adapt", str(joined.site.folder)]
+            command += ["--campaign", joined.campaign.digest.hex(), "--lock", str(lock.fileno())]
+            subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # it outlives whoever started it
+                pass_fds=[lock.fileno()],
+                cwd=joined.folder,
+            )
+    except OSError as error:
+        raise StorageError(
+            f"can't start adapting in {joined.folder}: {error.strerror}", "check the disk"
+        ) from error
+    return True
+
+
+def run(joined: Joined, lock: int | None = None) -> None:
+    """Adapt, and put the update into the outbox. This is the adapting process.
+
+    Args:
+        joined: The campaign.
+        lock: A descriptor of the lock, if whoever started this holds it already.
+
+    Raises:
+        AdaptationError: It runs already, or training failed; the reason is kept in ``failure.json`` too.
+
+    """
+    if lock is not None:
+        os.set_inheritable(lock, False)  # workers of this process must not keep the lock alive
+        _work(joined)
+        return
+    with _held(joined):
+        _work(joined)
+
+
+def _work(joined: Joined) -> None:
+    if Outbox(joined).ready:
+        return
+    failure = joined.folder / "failure.json"
+    failure.unlink(missing_ok=True)
+    try:
+        _adapt(joined)
+    except OnebasinError as error:
+        files.write(failure, json.dumps({"what": error.what, "fix": error.fix}))
+        raise
+    except Exception as error:
+        files.write(failure, json.dumps({"what": f"{type(error).__name__}: {error}", "fix": "see adapt.log"}))
+        raise
+
+
+def _adapt(joined: Joined) -> None:
+    # PyTorch takes seconds to load; whoever only asks for the status need not wait for it.
+    import torch
+
+    from client.data import datasets
+    from client.tensors import load_state, raw_state
+    from client.training.adapt import adapt
+    from client.training.progress import Progress
+
+    settings, campaign = joined.site.settings, joined.campaign
+    written = 0.0
+
+    def report(progress: Progress) -> None:
+        nonlocal written
+        now = time.monotonic()
+        if now - written > _INTERVAL or progress.step >= progress.steps:
+            written = now
+            _write_progress(joined, asdict(progress))
+
+    _write_progress(joined, {"phase": "data", "step": 0, "steps": settings.adapt.steps})
+    if settings.resources.threads:
+        torch.set_num_threads(settings.resources.threads)
+    source, target = datasets.scene_source(settings.data), datasets.scene_target(settings.data)
+    result = adapt(
+        load_state(joined.base),
+        campaign.message.model,
+        campaign.message.classes,
+        source,
+        target,
+        settings.adapt,
+        report,
+        joined.folder / "checkpoint.pt",
+    )
+    _write_progress(joined, {"phase": "update", "step": settings.adapt.steps, "steps": settings.adapt.steps})
+    copy = result.student if campaign.rules.copy == "student" else result.teacher
+    Outbox(joined).store(raw_state(copy))
+    (joined.folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _write_progress(joined: Joined, values: dict[str, Any]) -> None:
+    path = joined.folder / "progress.json"
+    # No fsync: after a crash an old progress is as good as a new one.
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_text(json.dumps({**values, "pid": os.getpid(), "time": time.time()}))
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(f"can't write {path}: {error.strerror}", "free some space") from error
+
+
+def _read(joined: Joined, name: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((joined.folder / name).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _locked(joined: Joined) -> bool:
+    try:
+        with (joined.folder / "adapt.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _taken(lock: IO[str]) -> bool:
+    """Take the lock. Whoever looks whether it is held holds it for an instant, so one refusal proves nothing."""
+    for _ in range(5):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
+
+
+@contextmanager
+def _held(joined: Joined) -> Iterator[None]:
+    files.make_folder(joined.folder)
+    with (joined.folder / "adapt.lock").open("a") as lock:
+        if not _taken(lock):
+            raise AdaptationError(
+                f"site {joined.site.name} is adapting to campaign {joined.campaign.name} already",
+                "watch it: onebasin site status",
+            )
+        yield

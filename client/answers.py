@@ -1,0 +1,149 @@
+"""What a site answers: one request in, one reply out, and a refusal with a reason where it can't.
+
+The reasons are numbers. What exactly went wrong stays in the site's log, for its operator; an error's text can
+hold a path, a file name or a value, and none of these may leave.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from client import adapting
+from client.outbox import Outbox
+from client.site import Joined, Site, check_base
+from protos import messages_pb2 as pb
+from protos import signing, update_pb2
+from protos.errors import (
+    AdaptationError,
+    BaseMismatchError,
+    ConfigurationError,
+    DataError,
+    ModelFileError,
+    OnebasinError,
+    StorageError,
+    UpdateRefusedError,
+)
+
+Sets = Callable[[str], bytes]
+"""Looks up a set of parameters that came with a request."""
+Answer = tuple[pb.Reply, Mapping[str, bytes]]
+"""A reply, and the sets of parameters that go with it."""
+
+PARAMETERS = "parameters"
+log = logging.getLogger("onebasin.site")
+
+_REASONS: list[tuple[type[OnebasinError], pb.Refusal.Reason]] = [
+    (BaseMismatchError, pb.Refusal.REASON_BASE),
+    (DataError, pb.Refusal.REASON_DATA),
+    (StorageError, pb.Refusal.REASON_STORAGE),
+    (UpdateRefusedError, pb.Refusal.REASON_UPDATE),
+    (ModelFileError, pb.Refusal.REASON_UPDATE),
+    (AdaptationError, pb.Refusal.REASON_NOT_READY),
+    (ConfigurationError, pb.Refusal.REASON_CONFIGURATION),
+]
+_STATES = {
+    "idle": pb.Progress.STATE_IDLE,
+    "adapting": pb.Progress.STATE_ADAPTING,
+    "ready": pb.Progress.STATE_READY,
+    "failed": pb.Progress.STATE_FAILED,
+    "stopped": pb.Progress.STATE_STOPPED,
+}
+
+
+class RefusedRequestError(OnebasinError):
+    """The site does not answer this request, for a reason that the coordinator may know."""
+
+    def __init__(self, what: str, reason: pb.Refusal.Reason) -> None:
+        super().__init__(what)
+        self.reason = reason
+
+
+def answer(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer:
+    """Answer a request. Never raises: whatever goes wrong becomes a refusal and a line in the log."""
+    try:
+        return _answer(site, request, node_id, sets)
+    except RefusedRequestError as error:
+        return _refused(site, error, error.reason)
+    except OnebasinError as error:
+        reason = next((r for kind, r in _REASONS if isinstance(error, kind)), pb.Refusal.REASON_INTERNAL)
+        return _refused(site, error, reason)
+    except Exception as error:
+        log.exception("an unexpected error")
+        return _refused(site, error, pb.Refusal.REASON_INTERNAL)
+
+
+def _answer(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer:
+    try:
+        joined = site.joined(request.campaign_digest)
+    except ConfigurationError as error:
+        raise RefusedRequestError(error.what, pb.Refusal.REASON_CAMPAIGN) from error
+    kind = request.WhichOneof("what")
+    if kind == "hello":
+        return pb.Reply(hello=_hello(joined, request.hello, node_id)), {}
+    if kind == "adapt":
+        adapting.start(joined)
+        return pb.Reply(progress=progress(joined)), {}
+    if kind == "progress":
+        return pb.Reply(progress=progress(joined)), {}
+    if kind == "submit":
+        return _submit(joined, request.submit)
+    if kind == "evaluate":
+        return pb.Reply(evaluation=_evaluate(joined, request.evaluate, sets)), {}
+    raise RefusedRequestError(f"a request of unknown kind {kind}", pb.Refusal.REASON_REQUEST)
+
+
+def progress(joined: Joined) -> pb.Progress:
+    """Return what a coordinator may know of how far this site is."""
+    status = adapting.status(joined)
+    found = pb.Progress(
+        state=_STATES[status.state],
+        phase=adapting.PHASES.get(status.phase, pb.PHASE_UNSPECIFIED),
+        step=status.step,
+        steps=status.steps,
+        eta_seconds=status.eta,
+    )
+    if status.state == "ready":
+        found.update_digest = Outbox(joined).digest()
+    return found
+
+
+def _hello(joined: Joined, request: pb.Hello, node_id: int) -> update_pb2.Signed:
+    check_base(joined.base, joined.campaign)
+    if len(request.nonce) != 16:
+        raise RefusedRequestError("a nonce that is not 16 bytes long", pb.Refusal.REASON_REQUEST)
+    reply = pb.HelloReply(
+        campaign_digest=joined.campaign.digest,
+        base_digest=joined.campaign.message.base_digest,
+        nonce=request.nonce,
+        node_id=node_id,
+        site=joined.site.name,
+    )
+    return signing.signed(signing.HELLO, reply, joined.site.signing_key)
+
+
+def _submit(joined: Joined, request: pb.Submit) -> Answer:
+    outbox = Outbox(joined)
+    if not outbox.ready:
+        raise RefusedRequestError("there is no update yet", pb.Refusal.REASON_NOT_READY)
+    if request.header:
+        return pb.Reply(header=outbox.envelope()), {}
+    log.info("sending %d parameters of the update", len(request.parameters))
+    return pb.Reply(parameters=pb.Parameters()), {PARAMETERS: outbox.parameters(request.parameters)}
+
+
+def _evaluate(joined: Joined, request: pb.Evaluate, sets: Sets) -> update_pb2.Signed:
+    from client.judge import judge  # loads PyTorch
+
+    reply = pb.Evaluation(
+        campaign_digest=joined.campaign.digest,
+        nonce=request.nonce,
+        site=joined.site.name,
+        scores=judge(joined, request, sets),
+    )
+    return signing.signed(signing.EVALUATION, reply, joined.site.signing_key)
+
+
+def _refused(site: Site, error: Exception, reason: pb.Refusal.Reason) -> Answer:
+    log.error("refused a request: %s", error)
+    return pb.Reply(refusal=pb.Refusal(reason=reason, site=site.settings.name)), {}

@@ -1,0 +1,50 @@
+"""The Flower ClientApp: hands each message to `answers` and sends what comes back.
+
+Flower runs it in a new process for every message, so it imports nothing heavy until a message needs it.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from client.answers import answer
+from client.site import Site
+from protos import flower
+from protos import messages_pb2 as pb
+from protos.errors import OnebasinError
+
+SITE_FOLDER = "site-folder"
+"""The node configuration's key that says where the site's folder is."""
+
+app = ClientApp()
+
+
+@app.query()
+@app.train()
+@app.evaluate()
+def handle(message: Message, context: Context) -> Message:
+    """Answer any message of a campaign."""
+    try:
+        site = Site.open(Path(str(context.node_config[SITE_FOLDER])))
+        _log_to(site)
+        request = flower.message_of(message.content, pb.Request, "the coordinator")
+    except (OnebasinError, KeyError) as error:
+        logging.getLogger("onebasin.site").error("can't answer: %s", error)
+        reply = pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.REASON_CONFIGURATION))
+        return Message(flower.packed(reply), reply_to=message)
+    reply, sets = answer(
+        site, request, context.node_id, lambda name: flower.bytes_of(message.content, name, "the coordinator")
+    )
+    return Message(flower.packed(reply, sets), reply_to=message)
+
+
+def _log_to(site: Site) -> None:
+    handler = logging.FileHandler(site.folder / "site.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("onebasin.site")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

@@ -1,0 +1,132 @@
+"""``onebasin site``: what a site's operator types."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Take part in a campaign: adapt the base to this site's images, send one update.",
+)
+
+SiteArgument = Annotated[Path, typer.Argument(help="The site's folder.", metavar="FOLDER")]
+CampaignOption = Annotated[
+    str, typer.Option("--campaign", help="Digest of the campaign; the last one joined if not given.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def init(
+    folder: SiteArgument,
+    name: Annotated[str, typer.Option(help="The site's name.")],
+    superlink: Annotated[str, typer.Option(help="Host and port of the coordinator's SuperLink.")],
+    domain: Annotated[str, typer.Option(help="Domain of the built-in scenes: clear, dusty, adverse or night.")],
+) -> None:
+    """Make a site: its settings and its keys, which never leave it."""
+    from client.site import Site
+
+    site = Site.init(folder, name, address=superlink, domain=domain)
+    typer.echo(f"made site {name} in {folder}")
+    typer.echo(f"give the coordinator this file: {site.request_path}")
+    typer.echo(f"its fingerprint, to be read aloud: {site.request().fingerprint}")
+
+
+@app.command()
+def show(folder: SiteArgument, as_json: JsonOption = False) -> None:
+    """Show the site's name, the fingerprint of its keys, and the campaign that it joined last."""
+    from client.site import Site
+    from protos.errors import ConfigurationError
+
+    site = Site.open(folder)
+    request = site.request()
+    try:
+        digest = site.joined().campaign.digest.hex()
+    except ConfigurationError:
+        digest = ""
+    if as_json:
+        content = {"site": site.name, "fingerprint": request.fingerprint, "campaign": digest or None}
+        typer.echo(json.dumps(content))
+        return
+    typer.echo(f"site         {site.name}")
+    typer.echo(f"fingerprint  {request.fingerprint}")
+    typer.echo(f"campaign     {digest or 'none joined'}")
+
+
+@app.command()
+def join(
+    folder: SiteArgument,
+    campaign: Annotated[Path, typer.Option(help="The campaign's file, from the coordinator.")],
+    base: Annotated[Path, typer.Option(help="The base, the same file for all sites.")],
+    certificate: Annotated[
+        Path | None, typer.Option(help="The coordinator's certificate, ca.crt.", show_default=False)
+    ] = None,
+) -> None:
+    """Join a campaign: check it and its base, and keep both."""
+    from client.site import Site
+
+    joined = Site.open(folder).join(campaign, base, certificate)
+    rules = joined.campaign.rules
+    typer.echo(f"joined campaign {joined.campaign.name}")
+    typer.echo(f"  digest   {joined.campaign.digest.hex()}")
+    typer.echo(f"  members  {', '.join(joined.campaign.sites)}")
+    typer.echo(f"  sends    the {rules.copy}'s parameters and BatchNorm statistics")
+    if rules.compare_single_models:
+        typer.echo("  note     this campaign lets other members see this site's model (compare_single_models)")
+
+
+@app.command()
+def supernode(folder: SiteArgument) -> None:
+    """Run the SuperNode that connects to the coordinator; ends with Ctrl-C."""
+    import os
+
+    from client.site import Site
+    from client.supernode import environment, supernode_command
+
+    site = Site.open(folder)
+    command = supernode_command(site)
+    os.execvpe(command[0], command, environment(site))  # noqa: S606
+
+
+@app.command()
+def adapt(
+    folder: SiteArgument,
+    campaign: CampaignOption = "",
+    lock: Annotated[int, typer.Option(hidden=True)] = -1,
+) -> None:
+    """Adapt now, in the foreground; continues where an earlier try stopped. Needs no network.
+
+    A running SuperNode starts this by itself when the coordinator asks.
+    """
+    from client import adapting
+    from client.site import Site
+
+    joined = Site.open(folder).joined(bytes.fromhex(campaign) if campaign else None)
+    adapting.run(joined, lock if lock >= 0 else None)
+    typer.echo("the update is in the outbox")
+
+
+@app.command()
+def status(folder: SiteArgument, campaign: CampaignOption = "", as_json: JsonOption = False) -> None:
+    """Say how far adapting is."""
+    from dataclasses import asdict
+
+    from client import adapting
+    from client.site import Site
+
+    joined = Site.open(folder).joined(bytes.fromhex(campaign) if campaign else None)
+    found = adapting.status(joined)
+    if as_json:
+        typer.echo(json.dumps({"site": joined.site.name, "campaign": joined.campaign.name, **asdict(found)}))
+        return
+    typer.echo(f"site {joined.site.name}, campaign {joined.campaign.name}: {found.state}")
+    if found.steps:
+        typer.echo(f"  {found.phase}: step {found.step} of {found.steps}, {found.eta:.0f} s left")
+    if found.message:
+        typer.echo(f"  {found.message}")
+        typer.echo(f"  log: {joined.folder / 'adapt.log'}")

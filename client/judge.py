@@ -1,0 +1,151 @@
+"""Judging models on the site's own held-out labelled images.
+
+What leaves is counts of pixels. The pictures that are made on the way stay in the site's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from client import evaluation, models
+from client.data import datasets, labels
+from client.outbox import Outbox
+from client.site import Joined
+from client.tensors import load_state, tensor_of
+from protos import boundary, files, flower
+from protos import messages_pb2 as pb
+from protos.boundary import BatchNorm
+from protos.errors import DataError, StorageError, UpdateRefusedError
+from protos.manifest import COUNT, MEAN, VAR, join
+from protos.tensorfile import TensorFile
+
+State = dict[str, torch.Tensor]
+_EXAMPLE = 0
+"""Which held-out image the pictures show."""
+
+
+def judge(joined: Joined, request: pb.Evaluate, parameters: Callable[[str], bytes]) -> list[pb.Score]:
+    """Evaluate each candidate that the coordinator names.
+
+    Args:
+        joined: The campaign.
+        request: The candidates, and the statistics that came with them.
+        parameters: Looks up a set of parameters that came with the request.
+
+    Returns:
+        One confusion matrix per candidate.
+
+    Raises:
+        DataError: The site has no held-out images.
+        UpdateRefusedError: A carried set doesn't fit the base.
+
+    """
+    site = joined.site
+    if site.settings.resources.threads:
+        torch.set_num_threads(site.settings.resources.threads)
+    data = datasets.scene_evaluation(site.settings.data)
+    if not len(data.images):
+        raise DataError(f"site {site.name} has no held-out labelled images", "set data.evaluation_images")
+    message = joined.campaign.message
+    model = models.build(message.model, message.classes)
+    sets = {
+        entry.set: {b.layer: boundary.batch_norm(b) for b in entry.batch_norms} for entry in request.buffer_sets
+    }
+    states = _States(joined, parameters, sets)
+    pictures = files.make_folder(joined.folder / "pictures")
+    _picture(pictures / "image.png", data.images[_EXAMPLE].permute(1, 2, 0).numpy())
+    _picture(pictures / "ground-truth.png", labels.colour(data.labels[_EXAMPLE].numpy()))
+    scores = []
+    for candidate in request.candidates:
+        model.load_state_dict(states.state(candidate))
+        matrix = evaluation.confusion(model, data)
+        shown = evaluation.predict(model, data.images[_EXAMPLE : _EXAMPLE + 1])[0].numpy()
+        _picture(pictures / f"prediction-{_plain(candidate.key)}.png", labels.colour(shown))
+        scores.append(
+            pb.Score(
+                key=candidate.key,
+                classes=message.classes,
+                confusion=matrix.flatten().tolist(),
+                images=len(data.images),
+            )
+        )
+    return scores
+
+
+class _States:
+    """Puts candidates together from the site's own files and from the sets that came along."""
+
+    def __init__(
+        self,
+        joined: Joined,
+        parameters: Callable[[str], bytes],
+        statistics: Mapping[str, Mapping[str, BatchNorm]],
+    ) -> None:
+        self._joined = joined
+        self._parameters = parameters
+        self._statistics = statistics
+        self._base = load_state(joined.base)
+        self._site = joined.site.name
+
+    def state(self, candidate: pb.Candidate) -> State:
+        """Return a candidate's complete state dict."""
+        state = dict(self._base)
+        state.update(self._read(candidate.parameters, statistics=False))
+        state.update(self._read(candidate.buffers, statistics=True))
+        return state
+
+    def _read(self, source: pb.Candidate.Source, *, statistics: bool) -> State:
+        if source.kind == pb.Candidate.KIND_BASE:
+            return {}
+        if source.kind == pb.Candidate.KIND_OWN:
+            own = load_state(Outbox(self._joined).model)
+            return {name: value for name, value in own.items() if _is_statistic(name) == statistics}
+        if source.kind != pb.Candidate.KIND_CARRIED:
+            raise UpdateRefusedError(f"site {self._site}: a candidate of unknown kind", "run the same version")
+        found = self._carried_statistics(source.set) if statistics else self._carried_parameters(source.set)
+        for name, value in found.items():
+            wanted = self._base.get(name)
+            if wanted is None or wanted.shape != value.shape or wanted.dtype != value.dtype:
+                raise UpdateRefusedError(f"site {self._site}: {name} of {source.set} doesn't fit the base")
+        return found
+
+    def _carried_parameters(self, name: str) -> State:
+        with TensorFile(self._joined.base) as base:
+            manifest = base.manifest
+        parts = flower.split(self._parameters(name), manifest, manifest.parameters, "the coordinator")
+        return {key: tensor_of(manifest.tensors[key], content) for key, content in parts.items()}
+
+    def _carried_statistics(self, name: str) -> State:
+        layers = self._statistics.get(name)
+        if layers is None:
+            raise UpdateRefusedError(f"site {self._site}: the statistics {name} did not come along")
+        state: State = {}
+        for layer, found in layers.items():
+            for part, values in ((MEAN, found.mean), (VAR, found.var)):
+                wanted = self._base.get(join(layer, part))
+                dtype = wanted.dtype if wanted is not None else torch.float32
+                state[join(layer, part)] = torch.from_numpy(values).to(dtype)
+            state[join(layer, COUNT)] = torch.tensor(found.count)
+        return state
+
+
+def _is_statistic(name: str) -> bool:
+    return name.rpartition(".")[2] in (MEAN, VAR, COUNT)
+
+
+def _plain(key: str) -> str:
+    """Turn a candidate's key into a part of a file name; keys come from outside."""
+    return "".join(letter if letter.isalnum() else "-" for letter in key)[:80]
+
+
+def _picture(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
+    done, encoded = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]))
+    if not done:
+        raise StorageError(f"can't encode the picture {path}")
+    files.write(path, encoded.tobytes())

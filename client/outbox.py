@@ -1,0 +1,127 @@
+"""The outbox: the finished update, kept until it is merged, and sent as often as it is asked for.
+
+The model's file is written first and its signed header last, each atomically, so an update is there whole or
+not at all. The header's digest of every parameter is checked when the bytes are read to be sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from client.site import Joined
+from protos import boundary, files, flower, signing
+from protos import update_pb2 as pb
+from protos.boundary import Array, BatchNorm
+from protos.errors import ModelFileError, UpdateRefusedError
+from protos.manifest import Manifest
+from protos.tensorfile import TensorFile, write_tensors
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """A joined campaign's outbox."""
+
+    joined: Joined
+
+    @property
+    def model(self) -> Path:
+        """The adapted model."""
+        return self.joined.folder / "outbox" / "model.safetensors"
+
+    @property
+    def _header(self) -> Path:
+        return self.joined.folder / "outbox" / "update.binpb"
+
+    @property
+    def ready(self) -> bool:
+        """Whether an update is there."""
+        return self._header.exists()
+
+    def store(self, state: Mapping[str, Array]) -> bytes:
+        """Make the update of a model's tensors, sign it and keep it; return its digest.
+
+        Args:
+            state: Tensors as NumPy stores their dtypes. Only what the base names is looked at.
+
+        Raises:
+            UpdateRefusedError: The model has not what the base has, or values that can't be merged.
+            StorageError: The disk is full.
+
+        """
+        site, campaign = self.joined.site, self.joined.campaign
+        with TensorFile(self.joined.base) as base:
+            header = boundary.describe(state, base.manifest, campaign, site.name)
+            _check_buffers(state, base, site.name)
+            files.make_folder(self.model.parent)
+            _write_model(self.model, base.manifest, state)
+        envelope = signing.signed(signing.UPDATE, header, site.signing_key)
+        files.write(self._header, envelope.SerializeToString(deterministic=True))
+        return signing.digest(envelope)
+
+    def envelope(self) -> pb.Signed:
+        """Return the signed header.
+
+        Raises:
+            ModelFileError: There is none, or it is damaged.
+
+        """
+        envelope = pb.Signed()
+        try:
+            envelope.ParseFromString(self._header.read_bytes())
+        except (OSError, DecodeError) as error:
+            raise ModelFileError(f"can't read the update {self._header}: {error}", "adapt again") from error
+        return envelope
+
+    def digest(self) -> bytes:
+        """Return the update's digest."""
+        return signing.digest(self.envelope())
+
+    def header(self) -> pb.UpdateHeader:
+        """Return the header."""
+        return signing.decode(self.envelope().payload, pb.UpdateHeader, f"site {self.joined.site.name}")
+
+    def statistics(self) -> dict[str, BatchNorm]:
+        """Return the statistics that the update holds."""
+        return boundary.statistics(self.header())
+
+    def parameters(self, names: Iterable[str]) -> bytes:
+        """Read parameters to be sent, one after the other, and check them against the signed header.
+
+        Raises:
+            UpdateRefusedError: A name is not in the header, or the file isn't what was signed.
+
+        """
+        site = self.joined.site.name
+        listed = {parameter.name: parameter for parameter in self.header().parameters}
+        wanted = list(names)
+        for name in wanted:
+            if name not in listed:
+                raise UpdateRefusedError(
+                    f"site {site}: {name} is no parameter of this update", site=site, tensor=name
+                )
+        with TensorFile(self.model) as file:
+            raw = flower.joined(file, wanted)
+            for name, content in flower.split(raw, file.manifest, wanted, f"site {site}").items():
+                boundary.check_parameter(listed[name], content, site)
+        return raw
+
+
+def _check_buffers(state: Mapping[str, Array], base: TensorFile, site: str) -> None:
+    """Refuse a model whose other buffers changed: they can't travel, so it would not work elsewhere."""
+    for name in base.manifest.buffers:
+        if name in state and state[name].tobytes() != base.tensor(name).tobytes():
+            raise UpdateRefusedError(
+                f"site {site}: buffer {name} changed while adapting, but only parameters and BatchNorm statistics "
+                "may leave",
+                "keep it constant, or make it a parameter of the base",
+                site=site,
+                tensor=name,
+            )
+
+
+def _write_model(path: Path, base: Manifest, state: Mapping[str, Array]) -> None:
+    write_tensors(path, base.tensors, ((name, [state[name].tobytes()]) for name in base.tensors))

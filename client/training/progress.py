@@ -1,0 +1,45 @@
+"""What training tells whoever waits for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a phase has come."""
+
+    phase: str
+    """What is running: "base" or "adapt"."""
+    step: int
+    """Steps done, 1…steps."""
+    steps: int
+    """Steps in all."""
+    loss: float
+    """Loss of this step."""
+    seconds: float
+    """Time spent in this process, in seconds."""
+    eta: float
+    """Time left at the present pace, in seconds."""
+    note: str = ""
+    """Anything else worth a word."""
+
+
+Report = Callable[[Progress], None]
+"""Called after each step. An exception from it ends training; that is how to stop early."""
+
+
+class Clock:
+    """Tells the time spent and left, counting only the steps of this process."""
+
+    def __init__(self, phase: str, first: int, steps: int) -> None:
+        self._phase, self._first, self._steps = phase, first, steps
+        self._start = time.monotonic()
+
+    def progress(self, step: int, loss: float, note: str = "") -> Progress:
+        """Return the progress after ``step`` steps, of which ``first`` were done before this process."""
+        seconds = time.monotonic() - self._start
+        eta = seconds / max(1, step - self._first) * (self._steps - step)
+        return Progress(self._phase, step, self._steps, loss, seconds, eta, note)

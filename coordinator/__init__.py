@@ -1,0 +1,1 @@
+"""The coordinator: asks sites for their updates, checks them, merges them once, and reports."""

@@ -1,0 +1,141 @@
+"""An update on its way in: its signed header, and its parameters as they arrive.
+
+Parameters are written straight into a model file of their own and folded only when the last one is there, so a
+site that dies half-way leaves the merge untouched. A part that arrives twice is written twice, to the same place.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from coordinator.merge.state import Update
+from protos import boundary, files, flower, signing
+from protos import update_pb2 as pb
+from protos.campaign import Campaign
+from protos.errors import StorageError, UpdateRefusedError
+from protos.manifest import Manifest
+from protos.tensorfile import TensorFile, header_bytes
+
+
+class Arrival:
+    """One site's update, arriving.
+
+    Args:
+        folder: Where it is kept.
+        campaign: What it must be for.
+        base: What it must consist of.
+        site: Whose it must be.
+        envelope: The signed header.
+
+    Raises:
+        UpdateRefusedError: The header is not signed by the site, or breaks a rule.
+
+    """
+
+    def __init__(self, folder: Path, campaign: Campaign, base: Manifest, site: str, envelope: pb.Signed) -> None:
+        self.site = site
+        self.folder = folder
+        self.header = signing.opened(envelope, signing.UPDATE, campaign.keys[site], pb.UpdateHeader, site)
+        boundary.check_header(self.header, campaign, base, site)
+        self.digest = signing.digest(envelope)
+        self._listed = {parameter.name: parameter for parameter in self.header.parameters}
+        self._base = base
+        self._header = header_bytes(base.parameters, {})
+        self._offsets = _offsets(base, len(self._header))
+        self.missing = set(self._listed)
+        files.make_folder(folder)
+        files.write(folder / "update.binpb", envelope.SerializeToString(deterministic=True))
+
+    @property
+    def model(self) -> Path:
+        """The file that its parameters are written into."""
+        return self.model_in(self.folder)
+
+    @staticmethod
+    def model_in(folder: Path) -> Path:
+        """Return where an arrival in `folder` keeps its parameters."""
+        return folder / "parameters.safetensors"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its parameters."""
+        return sum(spec.nbytes for spec in self._base.parameters.values())
+
+    def parts(self, size: int) -> Iterator[list[str]]:
+        """Cut the parameters that are missing into parts of about `size` bytes; a larger tensor is its own."""
+        part: list[str] = []
+        held = 0
+        for name in sorted(self.missing):
+            nbytes = self._base.parameters[name].nbytes
+            if part and held + nbytes > size:
+                yield part
+                part, held = [], 0
+            part.append(name)
+            held += nbytes
+        if part:
+            yield part
+
+    def take(self, raw: bytes, wanted: list[str]) -> None:
+        """Check parameters and write them down.
+
+        Args:
+            raw: What arrived: the parameters' bytes, one after the other.
+            wanted: The names that were asked for, in order.
+
+        Raises:
+            UpdateRefusedError: It is not what was asked for, or not what the site signed.
+            StorageError: The disk is full.
+
+        """
+        tensors = flower.split(raw, self._base, wanted, f"site {self.site}")
+        for name, content in tensors.items():
+            boundary.check_parameter(self._listed[name], content, self.site)
+        try:
+            descriptor = os.open(self.model, os.O_RDWR | os.O_CREAT, 0o644)
+            with os.fdopen(descriptor, "r+b") as file:
+                file.write(self._header)
+                for name, content in tensors.items():
+                    file.seek(self._offsets[name])
+                    file.write(content)
+        except OSError as error:
+            raise StorageError(f"can't write {self.model}: {error.strerror}", "free some space") from error
+        self.missing -= tensors.keys()
+
+    def update(self) -> Update:
+        """Open it as a term of the merge; only when nothing is missing."""
+        return Update(TensorFile(self.model), boundary.statistics(self.header), self.digest, self.site)
+
+    def forget(self) -> None:
+        """Drop the parameters. The header stays: it says what was merged."""
+        with suppress(FileNotFoundError):
+            self.model.unlink()
+
+
+def kept_header(folder: Path, campaign: Campaign, site: str) -> tuple[pb.UpdateHeader, bytes] | None:
+    """Read the header of an update that arrived in an earlier run, with its digest; None if there is none."""
+    envelope = pb.Signed()
+    try:
+        envelope.ParseFromString((folder / "update.binpb").read_bytes())
+        header = signing.opened(envelope, signing.UPDATE, campaign.keys[site], pb.UpdateHeader, site)
+    except (OSError, DecodeError, UpdateRefusedError):
+        return None
+    return header, signing.digest(envelope)
+
+
+def clear(folder: Path) -> None:
+    """Drop everything of an arrival."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _offsets(base: Manifest, start: int) -> dict[str, int]:
+    offsets = {}
+    for name, spec in base.parameters.items():
+        offsets[name] = start
+        start += spec.nbytes
+    return offsets

@@ -1,0 +1,1 @@
+"""The bundle that Flower ships: it only imports what is installed."""

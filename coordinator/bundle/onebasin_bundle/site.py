@@ -1,0 +1,5 @@
+"""The site's side."""
+
+from client.client_app import app
+
+__all__ = ["app"]

@@ -1,0 +1,302 @@
+"""The coordinator's folder: its keys, its settings, and its campaigns.
+
+::
+
+    coordinator.toml          settings
+    keys/                     CA, SuperLink certificate, Ed25519 key that signs receipts
+    flower/                   Flower's own files
+    campaigns/<name>/         one per campaign, see `CampaignFolder`
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from coordinator import certificates
+from protos import campaign as campaigns
+from protos import files, settings, signing
+from protos.campaign import Campaign, Rules
+from protos.digest import file_digest
+from protos.errors import BaseMismatchError, ConfigurationError, ModelFileError, StorageError
+from protos.tensorfile import TensorFile
+
+_TEMPLATE = """\
+# A coordinator of onebasin.
+# The Control API has no accounts: whoever reaches it can submit code. Keep it on loopback.
+control_port = {control_port}
+fleet_address = "{fleet_address}"
+
+[submit]
+# Sites send a few parts at a time, which bounds the memory of the SuperLink and of the coordinator.
+at_once = {at_once}
+part_mebibytes = {part_mebibytes}
+"""
+
+
+@dataclass(frozen=True)
+class SubmitSettings:
+    """How updates are asked for.
+
+    Attributes:
+        at_once: Parts that may be under way at the same time, over all sites.
+        part_mebibytes: Size of a part.
+
+    """
+
+    at_once: int = 3
+    part_mebibytes: int = 64
+
+
+@dataclass(frozen=True)
+class CoordinatorSettings:
+    """The whole of ``coordinator.toml``.
+
+    Attributes:
+        control_port: Port of Flower's Control API, on loopback.
+        fleet_address: Where sites connect: host and port of the Fleet API.
+        submit: How updates are asked for.
+
+    """
+
+    control_port: int
+    fleet_address: str
+    submit: SubmitSettings = field(default_factory=SubmitSettings)
+
+
+@dataclass(frozen=True)
+class Home:
+    """The coordinator's folder on disk."""
+
+    folder: Path
+
+    @classmethod
+    def init(
+        cls,
+        folder: Path,
+        *,
+        hosts: tuple[str, ...],
+        control_port: int,
+        fleet_address: str,
+        submit: SubmitSettings | None = None,
+    ) -> Home:
+        """Make a coordinator: its folder, settings, CA and keys.
+
+        Args:
+            folder: Where.
+            hosts: Names and addresses under which sites reach it; they go into its certificate.
+            control_port: Port of Flower's Control API, on loopback.
+            fleet_address: Host and port on which it listens for sites.
+            submit: How updates are asked for.
+
+        Raises:
+            ConfigurationError: There is a coordinator already.
+
+        """
+        home = cls(folder)
+        if home.settings_path.exists():
+            raise ConfigurationError(f"there is a coordinator in {folder} already", "choose another folder")
+        certificates.make(home.keys, hosts)
+        signing.new_key(home.keys / "signing.pem")
+        files.make_folder(home.flower)
+        submit = submit or SubmitSettings()
+        text = _TEMPLATE.format(
+            control_port=control_port,
+            fleet_address=fleet_address,
+            at_once=submit.at_once,
+            part_mebibytes=submit.part_mebibytes,
+        )
+        files.write(home.settings_path, text)
+        return home
+
+    @classmethod
+    def open(cls, folder: Path) -> Home:
+        """Open a coordinator's folder.
+
+        Raises:
+            ConfigurationError: There is no coordinator in it.
+
+        """
+        home = cls(folder.resolve())
+        if not home.settings_path.exists():
+            raise ConfigurationError(f"there is no coordinator in {folder}", "make one: onebasin coordinator init")
+        return home
+
+    @property
+    def settings_path(self) -> Path:
+        """Where the settings are."""
+        return self.folder / "coordinator.toml"
+
+    @property
+    def keys(self) -> Path:
+        """Where the keys are."""
+        return self.folder / "keys"
+
+    @property
+    def flower(self) -> Path:
+        """Flower's home."""
+        return self.folder / "flower"
+
+    @cached_property
+    def settings(self) -> CoordinatorSettings:
+        """The coordinator's settings."""
+        return settings.load(self.settings_path, CoordinatorSettings)
+
+    @cached_property
+    def signing_key(self) -> Ed25519PrivateKey:
+        """The key that signs receipts."""
+        return signing.load_key(self.keys / "signing.pem")
+
+    def create(self, name: str, base: Path, *, members: Mapping[str, bytes], rules: Rules) -> CampaignFolder:
+        """Lay down a campaign.
+
+        Args:
+            name: Its name; also its folder's.
+            base: The base: a safetensors file whose metadata names ``model`` and ``classes``.
+            members: Each site's Ed25519 public key.
+            rules: How it goes.
+
+        Raises:
+            ConfigurationError: There is one of that name already, or its terms make no sense.
+            BaseMismatchError: The file is no base.
+
+        """
+        campaigns.check_name(name, "campaign")
+        folder = CampaignFolder(self, self.folder / "campaigns" / name)
+        if folder.path.exists():
+            raise ConfigurationError(f"there is a campaign {name} already", "choose another name")
+        try:
+            with TensorFile(base) as file:
+                digest, metadata = file_digest(file), file.metadata
+        except ModelFileError as error:
+            raise BaseMismatchError(error.what, error.fix) from error
+        try:
+            model, classes = metadata["model"], int(metadata["classes"])
+        except (KeyError, ValueError):
+            raise BaseMismatchError(
+                f"{base} doesn't say in its metadata which model it is and how many classes it has",
+                "make the base with `onebasin base train`",
+            ) from None
+        campaign = campaigns.new_campaign(
+            name=name,
+            base_digest=digest,
+            model=model,
+            classes=classes,
+            members=members,
+            rules=rules,
+            coordinator_key=signing.public_bytes(self.signing_key),
+        )
+        files.make_folder(folder.path)
+        try:
+            shutil.copyfile(base, folder.base)
+        except OSError as error:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise StorageError(f"can't copy the base: {error.strerror}", "free some space") from error
+        files.write(folder.campaign_file, campaign.payload)
+        return folder
+
+    def campaign(self, name: str) -> CampaignFolder:
+        """Find a campaign by name.
+
+        Raises:
+            ConfigurationError: There is none.
+
+        """
+        folder = CampaignFolder(self, self.folder / "campaigns" / name)
+        if not folder.campaign_file.exists():
+            raise ConfigurationError(f"there is no campaign {name}", "create it: onebasin coordinator create")
+        return folder
+
+
+@dataclass(frozen=True)
+class CampaignFolder:
+    """What the coordinator keeps for a campaign.
+
+    ::
+
+        campaign.binpb  base.safetensors
+        events.jsonl                      one line per event
+        arrivals/<site>/                  an update on its way in, and its signed header
+        state.safetensors                 the merge state
+        evaluations/<site>.binpb          signed scores
+        outcome.json                      the end, good or bad
+        merged/                           model, card, receipt, report
+    """
+
+    home: Home
+    path: Path
+
+    @property
+    def campaign_file(self) -> Path:
+        """The file that sites get."""
+        return self.path / "campaign.binpb"
+
+    @property
+    def base(self) -> Path:
+        """The base."""
+        return self.path / "base.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """The merge state."""
+        return self.path / "state.safetensors"
+
+    @property
+    def merged(self) -> Path:
+        """The folder of the result."""
+        return self.path / "merged"
+
+    @property
+    def events(self) -> Path:
+        """The log of events."""
+        return self.path / "events.jsonl"
+
+    @cached_property
+    def campaign(self) -> Campaign:
+        """The campaign itself."""
+        return campaigns.load(self.campaign_file)
+
+    def outcome(self) -> dict[str, Any] | None:
+        """Return how the last run ended, or None if it did not."""
+        try:
+            found: dict[str, Any] = json.loads((self.path / "outcome.json").read_text())
+        except FileNotFoundError:
+            return None
+        return found
+
+    def end(self, **outcome: Any) -> None:
+        """Write down how a run ended."""
+        files.write(self.path / "outcome.json", json.dumps({**outcome, "time": time.time()}, indent=1))
+
+    def forget_outcome(self) -> None:
+        """Start a new run."""
+        (self.path / "outcome.json").unlink(missing_ok=True)
+
+
+class Events:
+    """The log of a campaign: one JSON object per line, appended and flushed at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def note(self, event: str, site: str = "", **fields: Any) -> None:
+        """Append an event.
+
+        Raises:
+            StorageError: The disk is full.
+
+        """
+        line = {"time": round(time.time(), 3), "event": event, **({"site": site} if site else {}), **fields}
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise StorageError(f"can't write {self._path}: {error.strerror}", "free some space") from error

@@ -1,0 +1,84 @@
+"""What the coordinator knows of each member, and what it wants of it next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from coordinator.arrivals import Arrival
+from protos import messages_pb2 as pb
+from protos import update_pb2
+
+
+class State(Enum):
+    """How far a member is. The last three are final."""
+
+    ABSENT = "absent"
+    CONNECTED = "connected"
+    ADAPTING = "adapting"
+    READY = "ready"
+    SUBMITTING = "submitting"
+    FOLDING = "folding"
+    MERGED = "merged"
+    REFUSED = "refused"
+    MISSING = "missing"
+
+    @property
+    def final(self) -> bool:
+        """Whether the member has nothing more to do before the merge."""
+        return self in (State.MERGED, State.REFUSED, State.MISSING)
+
+
+@dataclass
+class Member:
+    """A member in a run.
+
+    Attributes:
+        site: Its name.
+        state: How far it is.
+        node: Flower's id of its node, once it has proved who it is.
+        heard: When it last answered (monotonic seconds).
+        due: When to ask it next.
+        restarts: How often its adapting process was found dead and started again.
+        arrival: Its update, arriving.
+        parts: Parts of it that are still to be asked for.
+        header: The header of its update, once merged.
+        digest: The update's digest.
+        seconds: Time from the start of the run until it was merged.
+        reason: Why it is refused or missing.
+
+    """
+
+    site: str
+    heard: float
+    state: State = State.ABSENT
+    node: int | None = None
+    due: float = 0.0
+    restarts: int = 0
+    arrival: Arrival | None = None
+    parts: list[list[str]] = field(default_factory=list)
+    header: update_pb2.UpdateHeader | None = None
+    digest: bytes = b""
+    seconds: float = 0.0
+    reason: str = ""
+
+
+REASONS = {
+    pb.Refusal.REASON_INTERNAL: "had an unexpected error",
+    pb.Refusal.REASON_CAMPAIGN: "has joined another campaign, or none",
+    pb.Refusal.REASON_BASE: "has not the campaign's base, or a damaged copy",
+    pb.Refusal.REASON_NOT_READY: "has no update yet",
+    pb.Refusal.REASON_REQUEST: "does not understand the request; it may run another version",
+    pb.Refusal.REASON_DATA: "has no images to evaluate on, or can't read them",
+    pb.Refusal.REASON_STORAGE: "can't write to its disk",
+    pb.Refusal.REASON_RULES: "may not do this by the campaign's rules",
+    pb.Refusal.REASON_UPDATE: "holds a model that may not leave or can't be merged",
+    pb.Refusal.REASON_CONFIGURATION: "is not configured correctly",
+}
+"""What a refusal's number says, after "site X"."""
+
+
+def refusal(site: str, found: pb.Refusal) -> str:
+    """Put a site's refusal into words."""
+    said = REASONS.get(found.reason, "refused for an unknown reason")
+    return f"site {site} {said}; its own log says more (site.log in the site's folder)"

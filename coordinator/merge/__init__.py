@@ -1,0 +1,1 @@
+"""Pure tensor math: the merge state, parameters, statistics, distances. No Flower in here."""

@@ -1,0 +1,143 @@
+"""From a finished campaign to its report: the rows, the sites, the distances."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from itertools import combinations
+
+from coordinator.arrivals import Arrival
+from coordinator.evaluating import AVERAGED, POOLED, Score
+from coordinator.home import CampaignFolder
+from coordinator.members import Member, State
+from coordinator.merge.distance import relative_distance, symmetric_kl
+from coordinator.merging import MODEL
+from coordinator.report import (
+    CampaignSummary,
+    Divergence,
+    Merged,
+    PairDivergence,
+    Report,
+    Row,
+    SiteSummary,
+    conclude,
+)
+from coordinator.report import Score as ReportedScore
+from coordinator.report.palette import CITYSCAPES
+from protos import boundary
+from protos import receipt_pb2 as pb
+from protos.tensorfile import TensorFile
+
+
+def report(
+    folder: CampaignFolder,
+    base: TensorFile,
+    members: list[Member],
+    receipt: pb.Receipt,
+    receipt_digest: bytes,
+    scores: Mapping[str, Mapping[str, Score]],
+    timings: Mapping[str, float],
+) -> Report:
+    """Put a campaign's report together.
+
+    Args:
+        folder: The campaign.
+        base: Its base, open.
+        members: Its members, all in a final state.
+        receipt: What was merged.
+        receipt_digest: The signed receipt's digest.
+        scores: By site, then by candidate's key.
+        timings: Seconds by step of the run.
+
+    """
+    campaign = folder.campaign
+    merged = folder.merged / MODEL
+    parameters = base.manifest.parameters
+    return conclude(
+        Report(
+            campaign=CampaignSummary(
+                name=campaign.name,
+                digest=campaign.digest.hex(),
+                base_digest=campaign.message.base_digest.hex(),
+                rules=asdict(campaign.rules),
+            ),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            classes=class_names(campaign.message.classes),
+            receipt_digest=receipt_digest.hex(),
+            rows=list(rows(scores, campaign.sites)),
+            sites=[_site(folder, base, member) for member in members],
+            merged=Merged(
+                digest=receipt.merged_digest.hex(),
+                file=MODEL,
+                parameters=sum(spec.size for spec in parameters.values()),
+                batch_norm_layers=len(base.manifest.layers),
+                bytes=merged.stat().st_size,
+            ),
+            divergence=divergence(members),
+            timings={name: round(seconds, 3) for name, seconds in timings.items()},
+            versions={entry.name: entry.version for entry in receipt.versions},
+        )
+    )
+
+
+def rows(scores: Mapping[str, Mapping[str, Score]], sites: tuple[str, ...]) -> Iterator[Row]:
+    """Yield one row per model that was judged, in the order in which reports show them."""
+    yield from _row(scores, "base", "base", "base", None)
+    for site in sites:
+        yield from _row(scores, f"single:{site}", f"adapted at {site}", "single", site)
+    for site in sites:
+        yield from _row(scores, f"midpoint:site:{site}", f"mid-point, buffers of {site}", "one-site-buffers", site)
+    yield from _row(scores, f"midpoint:{AVERAGED}", "mid-point, averaged buffers", "averaged-buffers", None)
+    yield from _row(scores, f"midpoint:{POOLED}", "merged: mid-point, pooled buffers", "pooled-buffers", None)
+
+
+def class_names(classes: int) -> list[str]:
+    """Name the classes: those of Cityscapes if there are as many, else numbers."""
+    return list(CITYSCAPES) if classes == len(CITYSCAPES) else [f"class {i}" for i in range(classes)]
+
+
+def divergence(members: list[Member]) -> Divergence | None:
+    """Return how far apart the sites' statistics lie, layer by layer; None with fewer than two sites."""
+    found = {
+        m.site: boundary.statistics(m.header) for m in members if m.header is not None and m.state is State.MERGED
+    }
+    if len(found) < 2:
+        return None
+    layers = [entry.layer for entry in next(m.header for m in members if m.site in found and m.header).batch_norms]
+    return Divergence(
+        layers=layers,
+        pairs=[
+            PairDivergence(a, b, [symmetric_kl(found[a][layer], found[b][layer]) for layer in layers])
+            for a, b in combinations(sorted(found), 2)
+        ],
+    )
+
+
+def _row(
+    scores: Mapping[str, Mapping[str, Score]], key: str, title: str, kind: str, site: str | None
+) -> Iterator[Row]:
+    found = {at: ReportedScore(*judged[key]) for at, judged in scores.items() if key in judged}
+    if found:
+        yield Row(key=key, title=title, kind=kind, site=site, scores=found)  # type: ignore[arg-type]
+
+
+def _site(folder: CampaignFolder, base: TensorFile, member: Member) -> SiteSummary:
+    if member.header is None or member.state is not State.MERGED:
+        return SiteSummary(site=member.site, state=member.state.value, message=member.reason)
+    kept = Arrival.model_in(folder.path / "arrivals" / member.site)
+    distance = None
+    if kept.exists():  # only where the rules let the coordinator keep it
+        with TensorFile(kept) as model:
+            distance = relative_distance(model, base)
+    statistics = boundary.statistics(member.header)
+    sent = sum(spec.nbytes for spec in base.manifest.parameters.values())
+    return SiteSummary(
+        site=member.site,
+        state=member.state.value,
+        update_digest=member.digest.hex(),
+        bytes=sent + len(member.header.SerializeToString()),
+        batches=max((found.count for found in statistics.values()), default=0),
+        distance_from_base=distance,
+        seconds=member.seconds,
+    )

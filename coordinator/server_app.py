@@ -1,0 +1,40 @@
+"""The Flower ServerApp: runs one campaign, and writes down how it ended before it ends."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from coordinator.home import CampaignFolder, Home
+from coordinator.strategy import OneShotMerge
+from protos.errors import OnebasinError
+
+CAMPAIGN_FOLDER = "campaign-folder"
+"""The run configuration's key that says where the campaign is."""
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the campaign.
+
+    Flower calls a run finished whatever its replies were, so the truth is in ``outcome.json``: it is written
+    first, and an error is raised again so that Flower's own status says so too.
+    """
+    logging.getLogger("onebasin").setLevel(logging.INFO)
+    path = Path(str(context.run_config[CAMPAIGN_FOLDER]))
+    folder = CampaignFolder(Home.open(path.parent.parent), path)
+    try:
+        OneShotMerge(folder).start(grid)
+    except OnebasinError as error:
+        folder.end(ok=False, exit_code=error.exit_code, what=error.what, fix=error.fix)
+        raise
+    except BaseException as error:
+        what = f"the coordinator failed: {type(error).__name__}: {error}"
+        folder.end(ok=False, exit_code=1, what=what, fix="see superlink.log in the coordinator's folder")
+        raise
+    folder.end(ok=True, exit_code=0)

@@ -1,0 +1,161 @@
+"""Flower's programs, as the coordinator starts them: the SuperLink, and `flwr` to talk to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from coordinator.home import CampaignFolder, Home
+from coordinator.server_app import CAMPAIGN_FOLDER
+from protos import files
+from protos.enrolment import Request
+from protos.errors import ConfigurationError, FederationError
+
+BUNDLE = Path(__file__).parent / "bundle"
+"""What Flower ships to the sites."""
+CONNECTION = "coordinator"
+"""The name of the connection in Flower's configuration."""
+
+
+def environment(flower_home: Path) -> dict[str, str]:
+    """Return the environment for Flower's programs: found beside this Python, quiet, and at home in one folder."""
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "FLWR_HOME": str(flower_home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def superlink_command(home: Home) -> list[str]:
+    """Return the command line of the SuperLink: TLS, node authentication, nothing installed at run time.
+
+    Raises:
+        FederationError: One of its ports is in use.
+
+    """
+    settings = home.settings
+    _check_free(settings.fleet_address, "sites connect to (fleet_address)")
+    _check_free(f"127.0.0.1:{settings.control_port}", "the Control API listens on (control_port)")
+    return [
+        "flower-superlink",
+        *("--host", "127.0.0.1", "--port", str(settings.control_port)),
+        *("--fleet-api-address", settings.fleet_address),
+        *("--ssl-ca-certfile", str(home.keys / "ca.crt")),
+        *("--ssl-certfile", str(home.keys / "server.pem")),
+        *("--ssl-keyfile", str(home.keys / "server.key")),
+        "--enable-supernode-auth",
+        "--disable-runtime-dependency-installation",
+    ]
+
+
+def write_connection(home: Home) -> None:
+    """Tell `flwr` where the SuperLink is."""
+    connection = {
+        "address": f"127.0.0.1:{home.settings.control_port}",
+        "root-certificates": str((home.keys / "ca.crt").resolve()),
+    }
+    content = {"superlink": {"default": CONNECTION, CONNECTION: connection}}
+    files.write(files.make_folder(home.flower) / "config.toml", tomli_w.dumps(content))
+
+
+def register(home: Home, request: Request) -> None:
+    """Register a site's SuperNode key; it is fine if it is registered already.
+
+    Raises:
+        FederationError: The SuperLink can't be reached or refuses the key.
+
+    """
+    key = home.folder / "sites" / f"{request.site}.pub"
+    files.make_folder(key.parent)
+    files.write(key, request.node_key + "\n")
+    try:
+        _flwr(home, "supernode", "register", str(key), CONNECTION)
+    except FederationError as error:
+        if "already" not in str(error).lower():
+            raise
+
+
+def submit(folder: CampaignFolder) -> str:
+    """Start a campaign's run and return Flower's id of it.
+
+    Raises:
+        FederationError: The SuperLink can't be reached or refuses it.
+
+    """
+    configuration = f"{CAMPAIGN_FOLDER}={json.dumps(str(folder.path))}"
+    return str(_flwr(folder.home, "run", str(BUNDLE), CONNECTION, "--run-config", configuration)["run-id"])
+
+
+def run_status(home: Home, run_id: str) -> str:
+    """Return what Flower says of a run, e.g. ``running`` or ``finished:failed``.
+
+    Raises:
+        FederationError: The SuperLink can't be reached.
+
+    """
+    runs = _flwr(home, "list", CONNECTION, "--run-id", run_id)["runs"]
+    return str(runs[0]["status"]) if runs else "unknown"
+
+
+def stop_run(home: Home, run_id: str) -> None:
+    """Stop a run.
+
+    Raises:
+        FederationError: The SuperLink can't be reached.
+
+    """
+    _flwr(home, "stop", run_id, CONNECTION)
+
+
+def _flwr(home: Home, *arguments: str) -> dict[str, Any]:
+    write_connection(home)
+    command = ["flwr", *arguments, "--format", "json"]
+    try:
+        done = subprocess.run(
+            command,
+            env=environment(home.flower),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FederationError(f"flwr {arguments[0]} did not answer within 120 s", _START) from error
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    except ValueError:
+        answer = {}
+    if done.returncode or not answer.get("success", False):
+        said = str(answer.get("error-message") or done.stderr or done.stdout).strip()
+        raise FederationError(f"flwr {' '.join(arguments[:2])} failed: {said}", _START)
+    return answer
+
+
+_START = "is the SuperLink running? start it: onebasin coordinator superlink"
+
+
+def _check_free(address: str, use: str) -> None:
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), int(port)))
+        except ValueError as error:
+            raise ConfigurationError(f"{address!r} is no address", "write it as host:port") from error
+        except OSError as error:
+            raise FederationError(
+                f"port {port} of {host}, which {use}, can't be used: {error.strerror}",
+                "stop what uses it, or choose another in coordinator.toml",
+            ) from error

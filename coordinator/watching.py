@@ -1,0 +1,106 @@
+"""Following a run from outside: its events as they are written, and its end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from coordinator import superlink
+from coordinator.home import CampaignFolder
+from protos.errors import FederationError, OnebasinError
+
+Event = dict[str, Any]
+_POLL = 0.5
+_ASK = 5.0
+"""Seconds between two questions to Flower whether the run is still alive."""
+
+
+class RunFailedError(OnebasinError):
+    """A run ended without a merged model; carries the exit code of what went wrong there."""
+
+    def __init__(self, what: str, fix: str, exit_code: int) -> None:
+        super().__init__(what, fix)
+        self.exit_code = exit_code
+
+
+def run(folder: CampaignFolder, on_event: Callable[[Event], None]) -> None:
+    """Run a campaign on the SuperLink that is up, and wait for its end.
+
+    Args:
+        folder: The campaign.
+        on_event: Called with each event of the run.
+
+    Raises:
+        RunFailedError: It ended without a merged model.
+        FederationError: The SuperLink can't be reached, or the run died without a word.
+
+    """
+    folder.forget_outcome()
+    seen = folder.events.stat().st_size if folder.events.exists() else 0
+    run_id = superlink.submit(folder)
+    try:
+        _wait(folder, run_id, seen, on_event)
+    except KeyboardInterrupt:
+        superlink.stop_run(folder.home, run_id)
+        folder.end(ok=False, exit_code=130, what=f"campaign {folder.campaign.name} was interrupted", fix="")
+        raise
+
+
+def _wait(folder: CampaignFolder, run_id: str, seen: int, on_event: Callable[[Event], None]) -> None:
+    asked = time.monotonic()
+    finished = False
+    while True:
+        seen = _events(folder, seen, on_event)
+        outcome = folder.outcome()
+        if outcome is not None:
+            _events(folder, seen, on_event)
+            if outcome["ok"]:
+                return
+            raise RunFailedError(outcome["what"], outcome["fix"], outcome["exit_code"])
+        if finished:
+            raise FederationError(
+                f"campaign {folder.campaign.name}: Flower's run {run_id} ended without a result",
+                "see superlink.log in the coordinator's folder, then run it again",
+            )
+        if time.monotonic() - asked > _ASK:
+            asked = time.monotonic()
+            # The outcome is written before the run ends, so it is looked for once more after this.
+            finished = superlink.run_status(folder.home, run_id).startswith("finished")
+        time.sleep(_POLL)
+
+
+def _events(folder: CampaignFolder, seen: int, on_event: Callable[[Event], None]) -> int:
+    if not folder.events.exists():
+        return seen
+    with folder.events.open("rb") as file:
+        file.seek(seen)
+        for line in file:
+            if not line.endswith(b"\n"):
+                break  # still being written
+            seen += len(line)
+            on_event(json.loads(line))
+    return seen
+
+
+def sentence(event: Event) -> str:
+    """Put an event into words, for a log."""
+    site = f"{event['site']}: " if "site" in event else ""
+    words = {
+        "connected": "connected",
+        "disconnected": "disconnected",
+        "header": f"submitting update {event.get('digest', '')[:12]} in {event.get('parts')} parts",
+        "arrived": f"update arrived, {event.get('bytes', 0) / 1e6:.1f} MB",
+        "folded": "folded into the merge state",
+        "already-folded": "was folded in an earlier run",
+        "merging": f"merging {event.get('models')} models",
+        "merged": f"merged {event.get('models')} models",
+        "evaluating": f"evaluating {event.get('models')} models",
+        "evaluated": f"evaluated {event.get('models')} models",
+        "reported": str(event.get("message", "")),
+    }
+    if event["event"] == "progress":
+        eta = f", {event['eta']:.0f} s left" if event["eta"] else ""
+        return f"{site}{event['state']} ({event['phase']}), step {event['step']} of {event['steps']}{eta}"
+    return site + words.get(event["event"], f"{event['event']} {event.get('message', '')}".strip())

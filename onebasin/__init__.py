@@ -1,0 +1,1 @@
+"""The front door: one command, ``onebasin``. Only this package knows both sides."""

@@ -1,0 +1,85 @@
+"""The command line. Commands import what they need when they run, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.base_commands import app as base_app
+from client.commands import app as site_app
+from coordinator.commands import app as coordinator_app
+from protos.errors import OnebasinError
+
+app = typer.Typer(
+    name="onebasin",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Turn segmentation models that many sites adapted to their own images into **one** model that works at "
+    "all of them. No image leaves any site, and nothing is trained after the merge.",
+    epilog="Start with `onebasin demo`: a whole campaign of four sites on this machine.",
+)
+app.add_typer(coordinator_app, name="coordinator")
+app.add_typer(site_app, name="site")
+app.add_typer(base_app, name="base")
+
+_verbose = False
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"onebasin {version('onebasin')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")] = False,
+    _show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    global _verbose  # the one thing that the handler below must know
+    _verbose = verbose
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run; a new one under `runs/` if not given.", show_default=False),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few training steps only: shows that it runs, not what it gains.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the scenes and of all training.", min=0)] = 0,
+) -> None:
+    """Run a whole campaign of four sites on this machine, and report.
+
+    Starts a SuperLink with TLS and four authenticated SuperNodes as separate processes, adapts the base at each
+    site to that site's unlabelled images, merges once, evaluates, and writes the report. Everything is stopped
+    at the end.
+    """
+    from onebasin.demo import run_demo
+
+    run_demo(folder, quick=quick, seed=seed)
+
+
+def main() -> None:
+    """Run the command line; print an error of ours without a traceback and exit with its code."""
+    try:
+        app()
+    except OnebasinError as error:
+        if _verbose:
+            traceback.print_exc()
+        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)

@@ -1,0 +1,123 @@
+"""Processes that are started together and end together, whatever happens.
+
+On Linux this process adopts whatever its children leave behind (a child subreaper), so that even processes
+which a killed SuperNode started are found and ended.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Self
+
+import psutil
+
+from protos.errors import FederationError
+
+_PR_SET_CHILD_SUBREAPER = 36
+_GRACE = 5.0
+"""Seconds between asking a process to end and killing it."""
+
+
+class Processes:
+    """A context in which programs run in the background; leaving it ends them and all that they started."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
+        self._before: set[int] = set()
+
+    def __enter__(self) -> Self:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._before = {child.pid for child in psutil.Process().children(recursive=True)}
+        return self
+
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        """Start a program in a session of its own, so that Ctrl-C reaches it only through this context.
+
+        Raises:
+            FederationError: There is no such program.
+
+        """
+        with log.open("ab") as output:
+            try:
+                self._started[name] = (
+                    subprocess.Popen(
+                        list(command),
+                        env=dict(environment),
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=output,
+                        start_new_session=True,
+                    ),
+                    log,
+                )
+            except OSError as error:
+                raise FederationError(
+                    f"can't start {command[0]}: {error.strerror}", "install onebasin again"
+                ) from error
+
+    def check(self) -> None:
+        """Make sure that everything that was started still runs.
+
+        Raises:
+            FederationError: A program ended; names it and its log's last words.
+
+        """
+        for name, (process, log) in self._started.items():
+            if (code := process.poll()) is not None:
+                last = log.read_text(errors="replace").strip().splitlines()[-3:]
+                raise FederationError(f"{name} ended with exit code {code}: {' / '.join(last)}", f"see {log}")
+
+    def __exit__(self, *exc: object) -> None:
+        with _undisturbed():
+            # A dying parent can leave children that start others meanwhile, so look until nothing is left.
+            for patience in (_GRACE, _GRACE, 1.0):
+                left = [c for c in psutil.Process().children(recursive=True) if c.pid not in self._before]
+                if not left:
+                    break
+                for process in left:
+                    _tell(process, signal.SIGTERM)
+                _, stubborn = psutil.wait_procs(left, patience)
+                for process in stubborn:
+                    _tell(process, signal.SIGKILL)
+                psutil.wait_procs(stubborn, patience)
+            for started, _ in self._started.values():
+                started.wait()
+
+
+def _tell(process: psutil.Process, what: signal.Signals) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(what)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore a second Ctrl-C: what is being cleaned up must be cleaned up."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, so that they are cleaned up after like Ctrl-C."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

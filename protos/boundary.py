@@ -1,0 +1,240 @@
+"""The boundary: what may leave a site, and what a coordinator takes in.
+
+`describe` makes an update's header by asking the base for names and the model for exactly those; nothing else
+in the model is looked at. `check_header` and `check_parameter` are the same rules seen from the other side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+import numpy.typing as npt
+
+from protos import dtypes, fixedpoint
+from protos import update_pb2 as pb
+from protos.campaign import COPIES, WIRE_VERSION, Campaign
+from protos.digest import short
+from protos.errors import BaseMismatchError, UpdateRefusedError
+from protos.manifest import COUNT, MEAN, VAR, Manifest, TensorSpec, join
+
+Array = npt.NDArray[np.generic]
+_VERSIONS = ("onebasin", "flwr", "torch")
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """A BatchNorm layer's statistics: mean and var float32 of shape (channels,), count ≥ 1."""
+
+    mean: npt.NDArray[np.float32]
+    var: npt.NDArray[np.float32]
+    count: int
+
+
+Statistics = Mapping[str, BatchNorm]
+"""A model's statistics by layer."""
+
+
+def describe(state: Mapping[str, Array], base: Manifest, campaign: Campaign, site: str) -> pb.UpdateHeader:
+    """Make the header of the update that `state` is.
+
+    Args:
+        state: A model's tensors, as NumPy stores their dtypes. What the base doesn't name is not looked at.
+        base: The base's manifest: the list of what may leave.
+        campaign: What the update is for.
+        site: Whose it is.
+
+    Raises:
+        UpdateRefusedError: A tensor is missing or has another shape or dtype than in the base, a value is not
+            finite, a variance is negative, or a count is not positive.
+
+    """
+    header = pb.UpdateHeader(
+        wire_version=WIRE_VERSION,
+        campaign_digest=campaign.digest,
+        base_digest=campaign.message.base_digest,
+        site=site,
+        copy=campaign.message.rules.copy,
+        versions=versions(),
+    )
+    for name, spec in base.parameters.items():
+        raw = _taken(state, name, spec, site)
+        fixedpoint.check_values(spec.dtype.widen(raw), site, name)
+        header.parameters.append(
+            pb.Parameter(
+                name=name, dtype=spec.dtype.wire, shape=spec.shape, sha256=hashlib.sha256(raw.data).digest()
+            )
+        )
+    for layer in base.layers:
+        mean, var = (
+            base.tensors[name].dtype.widen(_taken(state, name, base.tensors[name], site))
+            for name in (join(layer, MEAN), join(layer, VAR))
+        )
+        count = join(layer, COUNT)
+        found = BatchNorm(mean, var, int(_taken(state, count, base.tensors[count], site)))
+        _check_batch_norm(found, layer, site)
+        header.batch_norms.append(wire_batch_norm(layer, found))
+    return header
+
+
+def check_header(header: pb.UpdateHeader, campaign: Campaign, base: Manifest, site: str) -> None:
+    """Check an update's header against the campaign and the base. Its signature was checked before.
+
+    Raises:
+        UpdateRefusedError: It is for another campaign, from another site, or its tensors are not the base's.
+        BaseMismatchError: It started from another base.
+
+    """
+    if header.wire_version != WIRE_VERSION:
+        raise UpdateRefusedError(
+            f"site {site}: the update has wire version {header.wire_version}, this is {WIRE_VERSION}",
+            "run the same version of onebasin on both sides",
+            site=site,
+        )
+    if header.campaign_digest != campaign.digest:
+        raise UpdateRefusedError(
+            f"site {site}: the update is for campaign {short(header.campaign_digest)}, "
+            f"this is {short(campaign.digest)}",
+            "join the site to this campaign: onebasin site join",
+            site=site,
+        )
+    if header.base_digest != campaign.message.base_digest:
+        raise BaseMismatchError(
+            f"site {site}: the update started from base {short(header.base_digest)}, "
+            f"the campaign's is {short(campaign.message.base_digest)}",
+            "give the site the campaign's base and adapt again",
+        )
+    if header.site != site:
+        raise UpdateRefusedError(f"site {site}: the update says that it is site {header.site}'s", site=site)
+    if header.copy != campaign.message.rules.copy:
+        names = {value: name for name, value in COPIES.items()}
+        raise UpdateRefusedError(
+            f"site {site}: the update is of the {names.get(header.copy, 'unknown copy')}, "
+            f"the campaign wants the {campaign.rules.copy}",
+            site=site,
+        )
+    _check_names([p.name for p in header.parameters], list(base.parameters), "parameter", site)
+    for parameter in header.parameters:
+        spec = base.parameters[parameter.name]
+        dtype = dtypes.by_wire(parameter.dtype)
+        if dtype != spec.dtype or tuple(parameter.shape) != spec.shape:
+            found = f"{dtype.name if dtype else 'unknown dtype'}{list(parameter.shape)}"
+            raise UpdateRefusedError(
+                f"site {site}: {parameter.name} is {found}, the base has {spec}",
+                _SAME,
+                site=site,
+                tensor=parameter.name,
+            )
+    _check_names([b.layer for b in header.batch_norms], list(base.layers), "BatchNorm layer", site)
+    for entry in header.batch_norms:
+        channels = base.layers[entry.layer]
+        if len(entry.mean) != channels or len(entry.var) != channels:
+            raise UpdateRefusedError(
+                f"site {site}: {entry.layer} has {len(entry.mean)} means and {len(entry.var)} variances "
+                f"for {channels} channels",
+                "a layer's mean, variance and count only make sense together",
+                site=site,
+                tensor=entry.layer,
+            )
+        _check_batch_norm(batch_norm(entry), entry.layer, site)
+
+
+def check_parameter(parameter: pb.Parameter, raw: memoryview, site: str) -> None:
+    """Check an arrived parameter's bytes against the header, which was checked before.
+
+    Raises:
+        UpdateRefusedError: The bytes are not the ones that the site signed for, or hold NaN or infinity.
+        MergeRangeError: A value is out of range.
+
+    """
+    dtype = dtypes.by_wire(parameter.dtype)
+    assert dtype is not None
+    if hashlib.sha256(raw).digest() != parameter.sha256:
+        raise UpdateRefusedError(
+            f"site {site}: the bytes of {parameter.name} are not the ones that the site signed for",
+            "they changed on the way: run the campaign again",
+            site=site,
+            tensor=parameter.name,
+        )
+    values = np.frombuffer(raw, dtype.storage)
+    fixedpoint.check_values(dtype.widen(values), site, parameter.name)
+
+
+def batch_norm(entry: pb.BatchNorm) -> BatchNorm:
+    """Read a layer's statistics from the wire."""
+    return BatchNorm(np.array(entry.mean, np.float32), np.array(entry.var, np.float32), entry.count)
+
+
+def wire_batch_norm(layer: str, found: BatchNorm) -> pb.BatchNorm:
+    """Write a layer's statistics for the wire."""
+    return pb.BatchNorm(layer=layer, mean=found.mean.tolist(), var=found.var.tolist(), count=found.count)
+
+
+def statistics(header: pb.UpdateHeader) -> dict[str, BatchNorm]:
+    """Read all of a header's statistics by layer."""
+    return {entry.layer: batch_norm(entry) for entry in header.batch_norms}
+
+
+def versions() -> list[pb.Version]:
+    """Return the versions of what runs here."""
+    return [pb.Version(name=name, version=version(name)) for name in _VERSIONS]
+
+
+_SAME = "the site must adapt the campaign's base without changing its architecture"
+
+
+def _taken(state: Mapping[str, Array], name: str, spec: TensorSpec, site: str) -> Array:
+    raw = state.get(name)
+    if raw is None:
+        raise UpdateRefusedError(f"site {site}: the model has no {name}", _SAME, site=site, tensor=name)
+    if raw.dtype != spec.dtype.storage or raw.shape != spec.shape:
+        raise UpdateRefusedError(
+            f"site {site}: {name} is {raw.dtype}{list(raw.shape)}, the base has {spec}",
+            _SAME,
+            site=site,
+            tensor=name,
+        )
+    return np.ascontiguousarray(raw).reshape(spec.shape)
+
+
+def _check_names(found: list[str], wanted: list[str], kind: str, site: str) -> None:
+    if found == wanted:
+        return
+    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    name = (missing or extra or found)[0]
+    said = "is missing" if missing else "is not in the base" if extra else "stands twice or out of order"
+    more = len(missing) + len(extra) - 1
+    raise UpdateRefusedError(
+        f"site {site}: {kind} {name} {said}" + (f" (and {more} more differ)" if more > 0 else ""),
+        _SAME,
+        site=site,
+        tensor=name,
+    )
+
+
+def _check_batch_norm(found: BatchNorm, layer: str, site: str) -> None:
+    for part, values in ((MEAN, found.mean), (VAR, found.var)):
+        if not np.isfinite(values).all():
+            raise UpdateRefusedError(
+                f"site {site}: {join(layer, part)} has values that are NaN or infinite",
+                "adapt again from an earlier checkpoint or with a smaller learning rate",
+                site=site,
+                tensor=join(layer, part),
+            )
+    if (found.var < 0).any():
+        raise UpdateRefusedError(
+            f"site {site}: {join(layer, VAR)} has a negative variance, {float(found.var.min()):g}",
+            "no training produces one: the file is damaged or was edited",
+            site=site,
+            tensor=join(layer, VAR),
+        )
+    if found.count <= 0:
+        raise UpdateRefusedError(
+            f"site {site}: {join(layer, COUNT)} is {found.count}, so its statistics have no weight",
+            "adapt with BatchNorm layers in training mode",
+            site=site,
+            tensor=join(layer, COUNT),
+        )

@@ -1,0 +1,202 @@
+"""Campaigns: reading, checking and naming them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from protos import campaign_pb2 as pb
+from protos import signing
+from protos.errors import ConfigurationError, UpdateRefusedError
+
+WIRE_VERSION = 1
+COPIES = {"student": pb.COPY_STUDENT, "teacher": pb.COPY_TEACHER}
+DAY = 86_400
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+_DOMAIN = b"onebasin campaign v1\n"
+
+
+def check_name(name: str, what: str) -> str:
+    """Return a site's or campaign's name if it is one.
+
+    Names become parts of paths and messages, so they are lower-case letters, digits and hyphens only.
+
+    Raises:
+        ConfigurationError: It is something else.
+
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{name!r} can't be the name of a {what}",
+            "use up to 40 lower-case letters, digits and hyphens, starting with a letter or digit",
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a campaign goes; part of its digest.
+
+    Attributes:
+        minimum_sites: Updates needed for a merge; 0 means that all members must deliver.
+        deadline_seconds: Time from the start of the run until it must have them.
+        patience_seconds: How long a site may stay silent before it is given up.
+        compare_single_models: Whether a site's model may travel to the others, to be compared there.
+        copy: ``"student"`` or ``"teacher"``: whose parameters and statistics sites send.
+
+    """
+
+    minimum_sites: int = 0
+    deadline_seconds: int = 7 * DAY
+    patience_seconds: int = DAY
+    compare_single_models: bool = False
+    copy: str = "student"
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """An agreed campaign: its exact bytes, and what they say."""
+
+    payload: bytes = field(repr=False)
+    message: pb.Campaign
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of the exact bytes; 32 bytes. Both sides display it."""
+        return hashlib.sha256(_DOMAIN + self.payload).digest()
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.message.name
+
+    @cached_property
+    def keys(self) -> Mapping[str, bytes]:
+        """Each member's Ed25519 public key, by site in ascending order."""
+        return {member.site: member.signing_key for member in self.message.members}
+
+    @cached_property
+    def sites(self) -> tuple[str, ...]:
+        """The members' names, ascending."""
+        return tuple(self.keys)
+
+    @cached_property
+    def rules(self) -> Rules:
+        """Its rules, with 0 sites replaced by all."""
+        rules = self.message.rules
+        return Rules(
+            minimum_sites=rules.minimum_sites or len(self.message.members),
+            deadline_seconds=rules.deadline_seconds,
+            patience_seconds=rules.patience_seconds,
+            compare_single_models=rules.compare_single_models,
+            copy=next(name for name, value in COPIES.items() if value == rules.copy),
+        )
+
+
+def new_campaign(
+    *,
+    name: str,
+    base_digest: bytes,
+    model: str,
+    classes: int,
+    members: Mapping[str, bytes],
+    rules: Rules,
+    coordinator_key: bytes,
+) -> Campaign:
+    """Lay down a campaign.
+
+    Args:
+        name: What people call it.
+        base_digest: Digest of the base's canonical form.
+        model: The base's architecture.
+        classes: Classes that it tells apart.
+        members: Each site's Ed25519 public key, 32 bytes.
+        rules: How it goes.
+        coordinator_key: The Ed25519 public key that its receipts are signed with.
+
+    Raises:
+        ConfigurationError: Something of it makes no sense.
+
+    """
+    if rules.copy not in COPIES:
+        raise ConfigurationError(f"there is no copy {rules.copy!r}", "it is student or teacher")
+    message = pb.Campaign(
+        wire_version=WIRE_VERSION,
+        name=name,
+        base_digest=base_digest,
+        model=model,
+        classes=classes,
+        members=[pb.Member(site=site, signing_key=members[site]) for site in sorted(members)],
+        rules=pb.Rules(
+            minimum_sites=rules.minimum_sites,
+            deadline_seconds=rules.deadline_seconds,
+            patience_seconds=rules.patience_seconds,
+            compare_single_models=rules.compare_single_models,
+            copy=COPIES[rules.copy],
+        ),
+        coordinator_key=coordinator_key,
+        nonce=secrets.token_bytes(16),
+    )
+    return parse(signing.encode(message), "the new campaign")
+
+
+def parse(payload: bytes, whence: str) -> Campaign:
+    """Read and check a campaign's bytes.
+
+    Raises:
+        ConfigurationError: They are no campaign, of another version, or contradict themselves.
+
+    """
+    try:
+        message = signing.decode(payload, pb.Campaign, whence)
+    except UpdateRefusedError as error:
+        raise ConfigurationError(error.what, "ask the coordinator for the campaign file again") from None
+    if message.wire_version != WIRE_VERSION:
+        raise ConfigurationError(
+            f"{whence} has wire version {message.wire_version}, this onebasin speaks {WIRE_VERSION}",
+            "run the same version of onebasin on both sides",
+        )
+    check_name(message.name, "campaign")
+    sites = [check_name(member.site, "site") for member in message.members]
+    rules = message.rules
+    problem = (
+        "has no members"
+        if not sites
+        else "lists its members twice or out of order"
+        if sites != sorted(set(sites))
+        else "has keys that are not 32 bytes long"
+        if any(len(key) != 32 for key in [message.coordinator_key, *(m.signing_key for m in message.members)])
+        else "gives two members the same key"
+        if len({member.signing_key for member in message.members}) != len(sites)
+        else "has no digest of its base"
+        if len(message.base_digest) != 32 or len(message.nonce) != 16
+        else "doesn't say which copy sites send"
+        if rules.copy not in COPIES.values()
+        else f"wants {rules.minimum_sites} sites but has {len(sites)}"
+        if rules.minimum_sites > len(sites)
+        else "has no deadline"
+        if not rules.deadline_seconds or not rules.patience_seconds
+        else ""
+    )
+    if problem:
+        raise ConfigurationError(f"{whence} {problem}", "create the campaign anew: onebasin coordinator create")
+    return Campaign(payload, message)
+
+
+def load(path: Path) -> Campaign:
+    """Read a campaign file.
+
+    Raises:
+        ConfigurationError: It is missing or no campaign.
+
+    """
+    try:
+        return parse(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ConfigurationError(f"can't read the campaign {path}: {error.strerror}") from error

@@ -1,0 +1,61 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Copy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    COPY_UNSPECIFIED: _ClassVar[Copy]
+    COPY_STUDENT: _ClassVar[Copy]
+    COPY_TEACHER: _ClassVar[Copy]
+COPY_UNSPECIFIED: Copy
+COPY_STUDENT: Copy
+COPY_TEACHER: Copy
+
+class Member(_message.Message):
+    __slots__ = ("site", "signing_key")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    signing_key: bytes
+    def __init__(self, site: _Optional[str] = ..., signing_key: _Optional[bytes] = ...) -> None: ...
+
+class Rules(_message.Message):
+    __slots__ = ("minimum_sites", "deadline_seconds", "patience_seconds", "compare_single_models", "copy")
+    MINIMUM_SITES_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PATIENCE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    COMPARE_SINGLE_MODELS_FIELD_NUMBER: _ClassVar[int]
+    COPY_FIELD_NUMBER: _ClassVar[int]
+    minimum_sites: int
+    deadline_seconds: int
+    patience_seconds: int
+    compare_single_models: bool
+    copy: Copy
+    def __init__(self, minimum_sites: _Optional[int] = ..., deadline_seconds: _Optional[int] = ..., patience_seconds: _Optional[int] = ..., compare_single_models: _Optional[bool] = ..., copy: _Optional[_Union[Copy, str]] = ...) -> None: ...
+
+class Campaign(_message.Message):
+    __slots__ = ("wire_version", "name", "base_digest", "model", "classes", "members", "rules", "coordinator_key", "nonce")
+    WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    COORDINATOR_KEY_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    wire_version: int
+    name: str
+    base_digest: bytes
+    model: str
+    classes: int
+    members: _containers.RepeatedCompositeFieldContainer[Member]
+    rules: Rules
+    coordinator_key: bytes
+    nonce: bytes
+    def __init__(self, wire_version: _Optional[int] = ..., name: _Optional[str] = ..., base_digest: _Optional[bytes] = ..., model: _Optional[str] = ..., classes: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., rules: _Optional[_Union[Rules, _Mapping]] = ..., coordinator_key: _Optional[bytes] = ..., nonce: _Optional[bytes] = ...) -> None: ...

@@ -1,0 +1,46 @@
+"""Digests: how a model, a campaign and an update are named.
+
+A model's canonical form is one line per tensor in ascending order of name: the name as a JSON string, dtype,
+shape, and the SHA-256 of its little-endian bytes. It doesn't depend on the file that holds the tensors, nor on
+their order in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+
+from protos.manifest import TensorSpec
+from protos.tensorfile import TensorFile
+
+_MODEL = b"onebasin model v1\n"
+
+
+def sha256(chunks: Iterable[bytes | memoryview]) -> bytes:
+    """Digest a stream of bytes."""
+    state = hashlib.sha256()
+    for chunk in chunks:
+        state.update(chunk)
+    return state.digest()
+
+
+def model_digest(specs: Mapping[str, TensorSpec], digests: Mapping[str, bytes]) -> bytes:
+    """Digest a model from its tensors' specs and the SHA-256 of each one's raw bytes; 32 bytes."""
+    state = hashlib.sha256(_MODEL)
+    for name in sorted(specs):
+        spec = specs[name]
+        line = [name, spec.dtype.name, list(spec.shape), digests[name].hex()]
+        state.update(json.dumps(line, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
+    return state.digest()
+
+
+def file_digest(file: TensorFile) -> bytes:
+    """Digest the model in an open file; 32 bytes."""
+    tensors = file.manifest.tensors
+    return model_digest(tensors, {name: sha256(file.chunks(name)) for name in tensors})
+
+
+def short(digest: bytes) -> str:
+    """Return the first 12 hexadecimal digits, for people to compare."""
+    return digest.hex()[:12]

@@ -1,0 +1,70 @@
+"""Reading TOML into frozen dataclasses, strictly: a key that nobody reads is a typing error, so it is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from protos.errors import ConfigurationError
+
+T = TypeVar("T")
+
+
+def load(path: Path, kind: type[T]) -> T:
+    """Read a TOML file into a dataclass whose fields are values or dataclasses.
+
+    Raises:
+        ConfigurationError: The file is missing, no TOML, has an unknown key (with a suggestion), lacks one that
+            has no default, or has a value of the wrong type.
+
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"can't read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is no TOML: {error}") from error
+    return parse(table, kind, str(path))
+
+
+def parse(table: Mapping[str, Any], kind: type[T], where: str) -> T:
+    """Read a table into a dataclass; see `load`."""
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in fields:
+            close = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(fields)}"
+            raise ConfigurationError(f"{where}: unknown key {key}", hint)
+        values[key] = _value(value, hints[key], f"{where}: {key}")
+    for name, field in fields.items():
+        missing = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if missing and name not in values:
+            raise ConfigurationError(f"{where}: {name} is missing", "add it; it has no default")
+    return kind(**values)
+
+
+def _value(value: Any, hint: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ConfigurationError(f"{where} must be a table")
+        return parse(value, hint, where)  # type: ignore[arg-type]
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise ConfigurationError(f"{where} must be a list")
+        inner = typing.get_args(hint)[0]
+        return tuple(_value(item, inner, f"{where}[{i}]") for i, item in enumerate(value))
+    wanted = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if float in wanted and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+        names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in wanted)
+        raise ConfigurationError(f"{where} is {value!r}, it must be {names}")
+    return value

@@ -1,0 +1,160 @@
+"""Signatures: who says it, and what for.
+
+The signed bytes are DSSE's pre-authentication encoding of a purpose and a payload, so that a signature made for
+one kind of message is no good for another. The payload's exact bytes are signed, digested and kept; they are
+parsed only after that, and only if they are the one canonical encoding of what they say, which leaves no room
+for fields that this version doesn't know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from google.protobuf.message import DecodeError, Message
+
+from protos import files
+from protos import update_pb2 as pb
+from protos.errors import ConfigurationError, SignatureError, UpdateRefusedError
+
+HELLO = "onebasin/hello/v1"
+UPDATE = "onebasin/update/v1"
+EVALUATION = "onebasin/evaluation/v1"
+RECEIPT = "onebasin/receipt/v1"
+
+M = TypeVar("M", bound=Message)
+
+
+def signed(purpose: str, message: Message, key: Ed25519PrivateKey) -> pb.Signed:
+    """Encode a message canonically and sign it for a purpose."""
+    payload = encode(message)
+    return pb.Signed(purpose=purpose, payload=payload, signature=key.sign(_pae(purpose, payload)))
+
+
+def opened(envelope: pb.Signed, purpose: str, key: bytes, kind: type[M], site: str) -> M:
+    """Check a signature and return what was signed.
+
+    Args:
+        envelope: What arrived.
+        purpose: What it must have been signed for.
+        key: The Ed25519 public key (32 bytes) that it must have been signed with.
+        kind: The message that the payload encodes.
+        site: Whose it is said to be, for the error's text.
+
+    Raises:
+        SignatureError: The signature is missing, wrong, or for another purpose.
+        UpdateRefusedError: The payload is no canonical encoding of that message.
+
+    """
+    if not envelope.signature:
+        raise SignatureError(f"site {site}: the signature is missing", _ASK, site=site)
+    if envelope.purpose != purpose:
+        raise SignatureError(f"site {site}: signed for another purpose than {purpose}", _ASK, site=site)
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(envelope.signature, _pae(purpose, envelope.payload))
+    except InvalidSignature:
+        raise SignatureError(
+            f"site {site}: the signature is not that of the key which the campaign lists", _ASK, site=site
+        ) from None
+    return decode(envelope.payload, kind, f"site {site}")
+
+
+_ASK = "ask the site's operator to compare its key's fingerprint with the campaign's (onebasin site show)"
+
+
+def digest(envelope: pb.Signed) -> bytes:
+    """Name a signed message: SHA-256 over purpose and payload, without the signature; 32 bytes."""
+    return hashlib.sha256(_pae(envelope.purpose, envelope.payload)).digest()
+
+
+def encode(message: Message) -> bytes:
+    """Encode a message in its canonical form: fields in order, no unknown ones."""
+    return message.SerializeToString(deterministic=True)
+
+
+def decode(payload: bytes, kind: type[M], whose: str) -> M:
+    """Parse a canonical encoding.
+
+    Raises:
+        UpdateRefusedError: It can't be parsed, or holds more than `kind` has fields for.
+
+    """
+    message = kind()
+    try:
+        message.ParseFromString(payload)
+    except DecodeError:
+        raise UpdateRefusedError(f"{whose}: the {kind.DESCRIPTOR.name} can't be parsed", "send it again") from None
+    # Unknown fields survive parsing, at any depth; dropping them shows whether there were any.
+    known = kind()
+    known.CopyFrom(message)
+    known.DiscardUnknownFields()
+    if encode(known) != payload:
+        raise UpdateRefusedError(
+            f"{whose}: the {kind.DESCRIPTOR.name} is not in canonical form, or has fields that are not known here",
+            "run the same version of onebasin on both sides",
+        )
+    return message
+
+
+def new_key(path: Path) -> Ed25519PrivateKey:
+    """Make an Ed25519 key and write it as PEM, readable by its owner only.
+
+    Raises:
+        ConfigurationError: There is a key already.
+
+    """
+    if path.exists():
+        raise ConfigurationError(f"there is a key already at {path}", "it is not overwritten: move it away first")
+    key = Ed25519PrivateKey.generate()
+    files.write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
+    return key
+
+
+def load_key(path: Path) -> Ed25519PrivateKey:
+    """Read an Ed25519 key.
+
+    Raises:
+        ConfigurationError: The file is missing, is no Ed25519 key, or can be read by others.
+
+    """
+    try:
+        content = path.read_bytes()
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise ConfigurationError(f"can't read the key {path}: {error.strerror}") from error
+    if mode & 0o077:
+        raise ConfigurationError(f"the key {path} can be read by others", f"chmod 600 {path}")
+    try:
+        key = load_pem_private_key(content, password=None)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"{path} is no private key ({error})") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigurationError(f"{path} is not an Ed25519 key", "make one with `onebasin site init`")
+    return key
+
+
+def public_bytes(key: Ed25519PrivateKey) -> bytes:
+    """Return a key's public half; 32 bytes."""
+    return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def fingerprint(public: bytes) -> str:
+    """Return what people read to each other: 20 hexadecimal digits of the public key's SHA-256, in fives."""
+    digits = hashlib.sha256(public).hexdigest()[:20]
+    return "-".join(digits[i : i + 5] for i in range(0, 20, 5))
+
+
+def _pae(purpose: str, payload: bytes) -> bytes:
+    # https://github.com/secure-systems-lab/dsse/blob/master/protocol.md
+    kind = purpose.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)

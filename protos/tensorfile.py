@@ -1,0 +1,186 @@
+"""Model files (safetensors), read and written tensor by tensor and chunk by chunk, never as a whole.
+
+The format is safetensors' own: eight bytes of header length, a JSON header, the tensors' bytes. The library
+checks a file when it is opened; the plain reads that follow keep the resident memory at one chunk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from protos import dtypes, files
+from protos.errors import ModelFileError
+from protos.manifest import Manifest, TensorSpec
+
+CHUNK = 4 << 20
+"""Bytes that are read at a time: large enough for the disk, small enough for the processor's cache."""
+
+
+class TensorFile:
+    """An open safetensors file.
+
+    Raises:
+        ModelFileError: The file is missing, cut short, or no safetensors file.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            # The library's checks: lengths, overlaps, dtypes. It maps the file and reads its header only.
+            with safe_open(path, framework="numpy"):
+                pass
+            self._file = path.open("rb", buffering=0)
+        except FileNotFoundError:
+            raise ModelFileError(f"there is no file {path}") from None
+        except (SafetensorError, OSError) as error:
+            raise ModelFileError(
+                f"{path} is damaged or no safetensors file ({error})", "copy it again from where it came"
+            ) from error
+        length = int.from_bytes(self._file.read(8), "little")
+        header = json.loads(self._file.read(length))
+        self.metadata: dict[str, str] = header.pop("__metadata__", {})
+        self._header = header
+        self._start = 8 + length
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Names, dtypes and shapes of all tensors.
+
+        Raises:
+            ModelFileError: A dtype is not known here, or a BatchNorm triple is incomplete.
+
+        """
+        try:
+            return Manifest(
+                {
+                    name: TensorSpec(dtypes.by_code(entry["dtype"]), tuple(entry["shape"]))
+                    for name, entry in self._header.items()
+                }
+            )
+        except ModelFileError as error:
+            raise ModelFileError(f"{self.path}: {error.what}", error.fix) from error
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[np.generic]:
+        """Read elements `start` to `stop` of a tensor, flat, as NumPy stores its dtype.
+
+        Raises:
+            ModelFileError: The file got shorter since it was opened.
+
+        """
+        entry = self._header[name]
+        storage = dtypes.by_code(entry["dtype"]).storage
+        begin, end = entry["data_offsets"]
+        last = (end - begin) // storage.itemsize if stop is None else stop
+        values = np.empty(last - start, storage)
+        view = values.data.cast("B") if values.nbytes else memoryview(b"")
+        position = self._start + begin + start * storage.itemsize
+        while view:
+            count = os.preadv(self._file.fileno(), [view], position)
+            if count == 0:
+                raise ModelFileError(f"{self.path} ends in the middle of {name}", "copy it again")
+            view, position = view[count:], position + count
+        return values
+
+    def tensor(self, name: str) -> npt.NDArray[np.generic]:
+        """Read a whole tensor in its shape."""
+        return self.read(name).reshape(self._header[name]["shape"])
+
+    def chunks(self, name: str) -> Iterator[bytes | memoryview]:
+        """Yield a tensor's raw bytes, `CHUNK` at a time."""
+        entry = self._header[name]
+        storage = dtypes.by_code(entry["dtype"]).storage
+        size = (entry["data_offsets"][1] - entry["data_offsets"][0]) // storage.itemsize
+        step = CHUNK // storage.itemsize
+        for start in range(0, size, step):
+            yield self.read(name, start, min(start + step, size)).data.cast("B")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def write_tensors(
+    path: Path,
+    specs: Mapping[str, TensorSpec],
+    content: Iterable[tuple[str, Iterable[bytes | memoryview]]],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a safetensors file atomically from a stream of chunks.
+
+    Args:
+        path: Where to.
+        specs: All tensors, with dtype and shape.
+        content: Each tensor's name and raw little-endian bytes, in the order of `specs`.
+        metadata: Free strings for the header.
+
+    Raises:
+        StorageError: The disk is full, or the folder can't be written to.
+
+    """
+    with files.atomic(path) as file:
+        file.write(header_bytes(specs, metadata or {}))
+        expected = iter(specs.items())
+        for name, chunks in content:
+            wanted, spec = next(expected)
+            written = 0
+            for chunk in chunks:
+                file.write(chunk)
+                written += len(chunk)
+            if (name, written) != (wanted, spec.nbytes):
+                raise AssertionError(f"{written} bytes of {name} instead of {spec.nbytes} of {wanted}")
+        if (left := next(expected, None)) is not None:
+            raise AssertionError(f"{left[0]} was not written")
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, npt.NDArray[np.generic]], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write small arrays (of NumPy's own dtypes) as a safetensors file, atomically."""
+    ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
+    specs = {name: TensorSpec(dtypes.by_name(str(array.dtype)), array.shape) for name, array in ordered.items()}
+    write_tensors(path, specs, ((name, [array.tobytes()]) for name, array in ordered.items()), metadata)
+
+
+@contextmanager
+def model_files(*paths: Path) -> Iterator[list[TensorFile]]:
+    """Open several files and close them all."""
+    opened: list[TensorFile] = []
+    try:
+        opened.extend(TensorFile(path) for path in paths)
+        yield opened
+    finally:
+        for file in opened:
+            file.close()
+
+
+def header_bytes(specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -> bytes:
+    """Return the beginning of a safetensors file whose tensors follow in the order of `specs`."""
+    entries: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
+    for name, spec in specs.items():
+        entries[name] = {
+            "dtype": spec.dtype.code,
+            "shape": list(spec.shape),
+            "data_offsets": [offset, offset + spec.nbytes],
+        }
+        offset += spec.nbytes
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text
