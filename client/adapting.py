@@ -21,7 +21,7 @@ from client.outbox import Outbox
 from client.site import Joined
 from protos import files
 from protos import messages_pb2 as pb
-from protos.errors import AdaptationError, OnebasinError, StorageError
+from protos.errors import AdaptationError, OnebasinError, StorageError, UpdateRefusedError
 
 PHASES = {"data": pb.PHASE_DATA, "adapt": pb.PHASE_ADAPT, "update": pb.PHASE_UPDATE}
 _INTERVAL = 0.5
@@ -40,6 +40,7 @@ class Status:
         eta: Seconds left, estimated.
         loss: The last step's loss; stays at the site.
         message: What went wrong; stays at the site.
+        tensor: Which tensor is at fault, if one is.
 
     """
 
@@ -50,6 +51,7 @@ class Status:
     eta: float = 0.0
     loss: float = 0.0
     message: str = ""
+    tensor: str = ""
 
 
 def status(joined: Joined) -> Status:
@@ -61,7 +63,7 @@ def status(joined: Joined) -> Status:
     if _locked(joined):
         return Status("adapting", **values)
     if failure := _read(joined, "failure.json"):
-        return Status("failed", **values, message=failure.get("what", ""))
+        return Status("failed", **values, message=failure.get("what", ""), tensor=failure.get("tensor", ""))
     return Status("stopped", **values) if progress else Status("idle")
 
 
@@ -127,7 +129,8 @@ def _work(joined: Joined) -> None:
     try:
         _adapt(joined)
     except OnebasinError as error:
-        files.write(failure, json.dumps({"what": error.what, "fix": error.fix}))
+        tensor = error.tensor if isinstance(error, UpdateRefusedError) else ""
+        files.write(failure, json.dumps({"what": error.what, "fix": error.fix, "tensor": tensor}))
         raise
     except Exception as error:
         files.write(failure, json.dumps({"what": f"{type(error).__name__}: {error}", "fix": "see adapt.log"}))

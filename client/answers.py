@@ -24,6 +24,7 @@ from protos.errors import (
     StorageError,
     UpdateRefusedError,
 )
+from protos.tensorfile import TensorFile
 
 Sets = Callable[[str], bytes]
 """Looks up a set of parameters that came with a request."""
@@ -64,13 +65,13 @@ def answer(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer:
     try:
         return _answer(site, request, node_id, sets)
     except RefusedRequestError as error:
-        return _refused(site, error, error.reason)
+        return _refused(site, request, error, error.reason)
     except OnebasinError as error:
         reason = next((r for kind, r in _REASONS if isinstance(error, kind)), pb.Refusal.REASON_INTERNAL)
-        return _refused(site, error, reason)
+        return _refused(site, request, error, reason)
     except Exception as error:
         log.exception("an unexpected error")
-        return _refused(site, error, pb.Refusal.REASON_INTERNAL)
+        return _refused(site, request, error, pb.Refusal.REASON_INTERNAL)
 
 
 def _answer(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer:
@@ -105,6 +106,8 @@ def progress(joined: Joined) -> pb.Progress:
     )
     if status.state == "ready":
         found.update_digest = Outbox(joined).digest()
+    if status.state == "failed":
+        found.tensor = _known_tensor(joined, status.tensor)
     return found
 
 
@@ -144,6 +147,18 @@ def _evaluate(joined: Joined, request: pb.Evaluate, sets: Sets) -> update_pb2.Si
     return signing.signed(signing.EVALUATION, reply, joined.site.signing_key)
 
 
-def _refused(site: Site, error: Exception, reason: pb.Refusal.Reason) -> Answer:
+def _refused(site: Site, request: pb.Request, error: Exception, reason: pb.Refusal.Reason) -> Answer:
     log.error("refused a request: %s", error)
-    return pb.Reply(refusal=pb.Refusal(reason=reason, site=site.settings.name)), {}
+    tensor = ""
+    if isinstance(error, UpdateRefusedError) and error.tensor:
+        tensor = _known_tensor(site.joined(request.campaign_digest), error.tensor)
+    return pb.Reply(refusal=pb.Refusal(reason=reason, site=site.name, tensor=tensor)), {}
+
+
+def _known_tensor(joined: Joined, name: str) -> str:
+    """Return a tensor's or layer's name if the base has it: what the coordinator knows already may be said."""
+    try:
+        with TensorFile(joined.base) as base:
+            return name if name in base.manifest.tensors or name in base.manifest.layers else ""
+    except ModelFileError:
+        return ""

@@ -39,8 +39,8 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """A name for the cache. Another version of the code may train another base, so versions count."""
-        content = {**asdict(self), "versions": [version("onebasin"), version("torch")], "classes": CLASSES}
+        """A name for the cache. Other code trains another base, so PyTorch's version and ours count too."""
+        content = {**asdict(self), "torch": version("torch"), "code": _code_digest()}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -94,6 +94,13 @@ def cache_folder() -> Path:
     """Return where bases are kept: below $XDG_CACHE_HOME, else ~/.cache."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "onebasin" / "bases"
+
+
+def _code_digest() -> str:
+    """Digest the code that scenes, models and training are made of."""
+    folder = Path(__file__).parent
+    sources = sorted(path for part in ("data", "models", "training") for path in (folder / part).rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _copied(source: Path, target: Path) -> bytes:

@@ -15,7 +15,6 @@ from client.answers import answer
 from client.site import Site
 from protos import flower
 from protos import messages_pb2 as pb
-from protos.errors import OnebasinError
 
 SITE_FOLDER = "site-folder"
 """The node configuration's key that says where the site's folder is."""
@@ -32,7 +31,7 @@ def handle(message: Message, context: Context) -> Message:
         site = Site.open(Path(str(context.node_config[SITE_FOLDER])))
         _log_to(site)
         request = flower.message_of(message.content, pb.Request, "the coordinator")
-    except (OnebasinError, KeyError) as error:
+    except Exception as error:  # whatever Flower caught, it would send on with its text
         logging.getLogger("onebasin.site").error("can't answer: %s", error)
         reply = pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.REASON_CONFIGURATION))
         return Message(flower.packed(reply), reply_to=message)

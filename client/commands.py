@@ -82,15 +82,11 @@ def join(
 
 @app.command()
 def supernode(folder: SiteArgument) -> None:
-    """Run the SuperNode that connects to the coordinator; ends with Ctrl-C."""
-    import os
-
+    """Run the SuperNode that connects to the coordinator, and restart it if it dies; ends with Ctrl-C."""
     from client.site import Site
-    from client.supernode import environment, supernode_command
+    from client.supernode import serve
 
-    site = Site.open(folder)
-    command = supernode_command(site)
-    os.execvpe(command[0], command, environment(site))  # noqa: S606
+    serve(Site.open(folder), lambda line: typer.echo(line, err=True))
 
 
 @app.command()
@@ -106,7 +102,7 @@ def adapt(
     from client import adapting
     from client.site import Site
 
-    joined = Site.open(folder).joined(bytes.fromhex(campaign) if campaign else None)
+    joined = Site.open(folder).joined(_digest(campaign))
     adapting.run(joined, lock if lock >= 0 else None)
     typer.echo("the update is in the outbox")
 
@@ -119,7 +115,7 @@ def status(folder: SiteArgument, campaign: CampaignOption = "", as_json: JsonOpt
     from client import adapting
     from client.site import Site
 
-    joined = Site.open(folder).joined(bytes.fromhex(campaign) if campaign else None)
+    joined = Site.open(folder).joined(_digest(campaign))
     found = adapting.status(joined)
     if as_json:
         typer.echo(json.dumps({"site": joined.site.name, "campaign": joined.campaign.name, **asdict(found)}))
@@ -130,3 +126,12 @@ def status(folder: SiteArgument, campaign: CampaignOption = "", as_json: JsonOpt
     if found.message:
         typer.echo(f"  {found.message}")
         typer.echo(f"  log: {joined.folder / 'adapt.log'}")
+
+
+def _digest(campaign: str) -> bytes | None:
+    from protos.errors import ConfigurationError
+
+    try:
+        return bytes.fromhex(campaign) or None
+    except ValueError:
+        raise ConfigurationError(f"{campaign!r} is no digest", "onebasin site show prints it in full") from None

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from client.data import IGNORE, LabelledImages, normalise
+from client.data.datasets import LabelledImages
+from client.data.images import normalise
+from client.data.labels import IGNORE
 from protos.errors import DataError
 
 

@@ -20,6 +20,8 @@ from protos.errors import ModelFileError, UpdateRefusedError
 from protos.manifest import Manifest
 from protos.tensorfile import TensorFile, write_tensors
 
+_SAME = "adapt the campaign's base without changing its architecture"
+
 
 @dataclass(frozen=True)
 class Outbox:
@@ -113,7 +115,9 @@ class Outbox:
 def _check_buffers(state: Mapping[str, Array], base: TensorFile, site: str) -> None:
     """Refuse a model whose other buffers changed: they can't travel, so it would not work elsewhere."""
     for name in base.manifest.buffers:
-        if name in state and state[name].tobytes() != base.tensor(name).tobytes():
+        if name not in state:
+            raise UpdateRefusedError(f"site {site}: the model has no {name}", _SAME, site=site, tensor=name)
+        if state[name].tobytes() != base.tensor(name).tobytes():
             raise UpdateRefusedError(
                 f"site {site}: buffer {name} changed while adapting, but only parameters and BatchNorm statistics "
                 "may leave",

@@ -160,9 +160,9 @@ class Site:
         check_base(base_file, campaign)
         files.make_folder(joined.folder)
         try:
-            shutil.copyfile(base_file, joined.base)
+            _copy(base_file, joined.base)
             if certificate is not None:
-                shutil.copyfile(certificate, self.keys / "ca.crt")
+                _copy(certificate, self.keys / "ca.crt")
         except OSError as error:
             joined.base.unlink(missing_ok=True)
             raise StorageError(f"can't copy into {self.folder}: {error.strerror}", "free some space") from error
@@ -180,7 +180,7 @@ class Site:
         if digest is None:
             try:
                 digest = bytes.fromhex((self.folder / "campaigns" / "current").read_text())
-            except OSError:
+            except (OSError, ValueError):
                 raise ConfigurationError(
                     f"site {self.name} has joined no campaign", "join one: onebasin site join"
                 ) from None
@@ -219,6 +219,11 @@ class Joined:
     def base(self) -> Path:
         """The site's copy of the base."""
         return self.folder / "base.safetensors"
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not (target.exists() and target.samefile(source)):
+        shutil.copyfile(source, target)
 
 
 def check_base(path: Path, campaign: Campaign) -> None:

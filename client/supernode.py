@@ -1,16 +1,37 @@
-"""Flower's SuperNode, as a site starts it."""
+"""Flower's SuperNode, as a site runs it: started, watched, and started again when it dies.
+
+Flower refuses a node's key for up to a minute after its connection broke, so a restarted site must knock until it
+is let in. A key that was never registered looks the same from here; that is why knocking ends after a while.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import re
+import signal
 import socket
+import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 from client.client_app import SITE_FOLDER
 from client.site import Site
-from protos.errors import ConfigurationError
+from protos.errors import ConfigurationError, FederationError
+
+KNOCKING = 120.0
+"""Seconds for which a refused SuperNode tries again."""
+_PAUSE = 5.0
+_GRACE = 10.0
+_REFUSED = "305"  # Flower's exit code: the SuperLink does not know this key, or still holds its last connection
+_EXIT_CODE = re.compile(rb"Exit Code: (\d+)")
+_PR_SET_PDEATHSIG = 1
 
 
 def environment(site: Site) -> dict[str, str]:
@@ -26,7 +47,7 @@ def environment(site: Site) -> dict[str, str]:
     }
 
 
-def supernode_command(site: Site) -> list[str]:
+def command(site: Site) -> list[str]:
     """Return its command line: TLS by the coordinator's CA, authenticated by the site's key.
 
     Raises:
@@ -47,6 +68,92 @@ def supernode_command(site: Site) -> list[str]:
         *("--port", str(_free_port())),  # between the SuperNode and its own apps, on loopback
         *("--node-config", f"{SITE_FOLDER}={json.dumps(str(site.folder))}"),
     ]
+
+
+def serve(site: Site, say: Callable[[str], None]) -> None:
+    """Run the SuperNode until it is asked to end; restart it when it dies.
+
+    Args:
+        site: The site.
+        say: Called with a line when something changes.
+
+    Raises:
+        ConfigurationError: The coordinator's certificate is missing.
+        FederationError: The SuperLink refused this site's key for two minutes.
+
+    """
+    refused_since: float | None = None
+    while True:
+        started = time.monotonic()
+        code, reason = _run(command(site), environment(site))
+        if code == 0:
+            return
+        if reason != _REFUSED:
+            refused_since = None
+            say(f"the SuperNode ended (exit code {code}); starting it again in {_PAUSE:.0f} s")
+        else:
+            refused_since = started if refused_since is None else refused_since
+            if time.monotonic() - refused_since > KNOCKING:
+                raise FederationError(
+                    f"the SuperLink at {site.settings.superlink.address} refuses the key of site {site.name}",
+                    f"register it there: onebasin coordinator register … {site.request_path.name}",
+                )
+            say(
+                f"the SuperLink refuses the key of site {site.name}: it is not registered, or its last connection "
+                f"broke less than a minute ago; trying again in {_PAUSE:.0f} s"
+            )
+        time.sleep(_PAUSE)
+
+
+def _run(arguments: list[str], env: dict[str, str]) -> tuple[int, str]:
+    """Run a program, pass its output on, and return its exit code and the code that Flower printed."""
+    reasons: list[str] = []
+    process = subprocess.Popen(
+        arguments,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,  # only a system call in there
+    )
+
+    def pass_on() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := _EXIT_CODE.search(line):
+                reasons.append(found.group(1).decode())
+            sys.stdout.buffer.write(line)
+            sys.stdout.flush()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    # The SuperNode's own children hold its output open, so the end of the output does not tell its end.
+    reader = threading.Thread(target=pass_on, daemon=True)
+    reader.start()
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+        raise
+    finally:
+        # What a dead SuperNode leaves behind would work for nobody. The adapting process is not in this group.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        reader.join(1.0)
+        signal.signal(signal.SIGTERM, before)
+    return process.returncode, reasons[-1] if reasons else ""
+
+
+def _die_with_parent() -> None:
+    """Let the kernel end the SuperNode if this process is killed: nobody would watch it any more."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _free_port() -> int:

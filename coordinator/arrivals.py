@@ -50,6 +50,7 @@ class Arrival:
         self._offsets = _offsets(base, len(self._header))
         self.missing = set(self._listed)
         files.make_folder(folder)
+        self.forget()  # what an earlier try left behind is asked for again
         files.write(folder / "update.binpb", envelope.SerializeToString(deterministic=True))
 
     @property

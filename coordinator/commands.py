@@ -55,6 +55,7 @@ def create(
         ),
     ] = False,
     copy: Annotated[str, typer.Option(help="Which copy sites send: student or teacher.")] = "student",
+    evaluate: Annotated[bool, typer.Option(help="Let sites judge the merged model on held-out images.")] = True,
 ) -> None:
     """Lay down a campaign: its base, its members, its rules."""
     from coordinator.home import Home
@@ -63,7 +64,7 @@ def create(
 
     home = Home.open(folder)
     requests = [Request.read(path) for path in site]
-    rules = Rules(minimum_sites, deadline, patience, compare_single_models, copy)
+    rules = Rules(minimum_sites, deadline, patience, compare_single_models, copy, evaluate)
     members = {request.site: request.signing_key for request in requests}
     if len(members) < len(requests):
         from protos.errors import ConfigurationError

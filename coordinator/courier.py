@@ -61,6 +61,7 @@ class Courier:
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
         self._pending: dict[str, _Pending] = {}
+        self._unsent: list[_Pending] = []
 
     def under_way(self, kind: str = "", node: int | None = None) -> int:
         """Count requests under way, of a kind and to a node if given."""
@@ -86,9 +87,10 @@ class Courier:
             pending = _Pending(
                 message.metadata.dst_node_id, request, time.monotonic() + message.metadata.ttl + SILENCE
             )
-            for message_id in self._grid.push_messages([message]):
-                if message_id:
-                    self._pending[message_id] = pending
+            sent = [message_id for message_id in self._grid.push_messages([message]) if message_id]
+            self._pending.update((message_id, pending) for message_id in sent)
+            if not sent:  # Flower logs why and goes on
+                self._unsent.append(pending)
             del message
 
     def replies(self) -> Iterator[Message]:
@@ -114,7 +116,10 @@ class Courier:
         return Answer(pending.node, pending.request, reply, message.content)
 
     def lost(self) -> Iterator[Answer]:
-        """Give up what is long overdue."""
+        """Give up what could not be sent, and what is long overdue."""
+        unsent, self._unsent = self._unsent, []
+        for pending in unsent:
+            yield Answer(pending.node, pending.request, problem="the request could not be sent")
         now = time.monotonic()
         for message_id, pending in list(self._pending.items()):
             if now > pending.until:

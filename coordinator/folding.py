@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -64,10 +65,8 @@ class Folder:
 
 def fold(state: Path, base: Manifest, arrivals: list[Arrival]) -> None:
     """Add arrivals to the state file: all of them, or none."""
-    updates = [arrival.update() for arrival in arrivals]
-    terms: list[tuple[int, Term]] = [(1, update) for update in updates]
-    if not state.exists():
+    with ExitStack() as opened:
+        terms: list[tuple[int, Term]] = [(1, opened.enter_context(arrival.update())) for arrival in arrivals]
+        if state.exists():
+            terms.insert(0, (1, opened.enter_context(MergeState(state))))
         write_sum(state, base, terms)
-        return
-    with MergeState(state) as before:
-        write_sum(state, base, [(1, before), *terms])

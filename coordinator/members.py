@@ -81,4 +81,5 @@ REASONS = {
 def refusal(site: str, found: pb.Refusal) -> str:
     """Put a site's refusal into words."""
     said = REASONS.get(found.reason, "refused for an unknown reason")
-    return f"site {site} {said}; its own log says more (site.log in the site's folder)"
+    tensor = f" (tensor {found.tensor})" if found.tensor else ""
+    return f"site {site} {said}{tensor}; site.log in the site's folder says more"

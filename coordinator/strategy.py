@@ -18,6 +18,7 @@ from pathlib import Path
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
+from google.protobuf.message import DecodeError
 
 from coordinator.arrivals import Arrival, clear, kept_header
 from coordinator.courier import Answer, Courier, kind_of
@@ -118,7 +119,7 @@ class OneShotMerge(Strategy):
             merged = time.monotonic()
             self.events.note("merged", models=self._count(State.MERGED))
             self._evaluating = Evaluating(self.folder, base, members, self._courier)
-            while not self._evaluating.done:
+            while self.rules.evaluate and not self._evaluating.done:
                 self._look_around()
                 self._courier.push(self.configure_evaluate(1, arrays, config, grid))
                 self.aggregate_evaluate(1, self._courier.replies())
@@ -224,6 +225,7 @@ class OneShotMerge(Strategy):
         if member.state is State.ADAPTING:
             return pb.Request(progress=pb.ProgressQuery())
         if member.state is State.READY and self._courier.under_way("submit") < self._submit.at_once:
+            self.events.note("asked", member.site)
             return pb.Request(submit=pb.Submit(header=True))
         return None
 
@@ -266,7 +268,7 @@ class OneShotMerge(Strategy):
             if member is not None and member.node is None and not member.state.final:
                 self._refuse(member, refusal(member.site, reply.refusal))
             else:
-                self.events.note("stranger", node=node, refusal=pb.Refusal.Reason.Name(reply.refusal.reason))
+                self.events.note("stranger", node=node, message=refusal(str(node), reply.refusal))
             self._retry_hello[node] = time.monotonic() + 12 * RETRY
             return
         try:
@@ -278,13 +280,18 @@ class OneShotMerge(Strategy):
         member = self.members[site]
         if member.node is not None and member.node != node:
             self._nodes.pop(member.node, None)
+            if member.arrival is not None:  # what the old node was asked for won't come
+                member.parts = list(member.arrival.parts(self._submit.part_mebibytes << 20))
         self._nodes[node], member.node, member.heard = site, node, time.monotonic()
         if member.state is State.ABSENT:
             member.state = State.CONNECTED
         self.events.note("connected", site, node=node)
 
     def _proven(self, envelope: update_pb2.Signed, node: int) -> str:
-        claimed = pb.HelloReply.FromString(envelope.payload).site
+        try:
+            claimed = pb.HelloReply.FromString(envelope.payload).site
+        except DecodeError:
+            raise UpdateRefusedError(f"node {node}: the greeting can't be parsed") from None
         if claimed not in self.campaign.keys:
             raise UpdateRefusedError(f"site {claimed} is no member of campaign {self.campaign.name}", site=claimed)
         hello = signing.opened(envelope, signing.HELLO, self.campaign.keys[claimed], pb.HelloReply, claimed)
@@ -310,7 +317,7 @@ class OneShotMerge(Strategy):
                 member.state, member.due = State.CONNECTED, time.monotonic() + RETRY
                 return
             self._refuse(member, refusal(member.site, reply.refusal))
-        elif kind == "progress":
+        elif kind == "progress" and kind_of(answer.request) in ("adapt", "progress"):
             self._take_progress(member, reply.progress)
         elif kind == "header" and member.state is State.READY:
             self._take_header(member, reply.header)
@@ -328,12 +335,15 @@ class OneShotMerge(Strategy):
     def _take_progress(self, member: Member, progress: pb.Progress) -> None:
         state, now = progress.state, time.monotonic()
         if state == pb.Progress.STATE_FAILED:
+            tensor = f" (tensor {progress.tensor})" if progress.tensor else ""
             self._refuse(
                 member,
-                f"site {member.site}: adapting failed at step {progress.step} of {progress.steps}; "
+                f"site {member.site}: adapting failed at step {progress.step} of {progress.steps}{tensor}; "
                 "`onebasin site status` there says why",
             )
             return
+        if state not in pb.Progress.State.values() or progress.phase not in pb.Phase.values():
+            raise UpdateRefusedError(f"site {member.site}: its progress is none that is known here")
         self.events.note(
             "progress",
             member.site,

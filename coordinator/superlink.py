@@ -80,7 +80,7 @@ def register(home: Home, request: Request) -> None:
     files.make_folder(key.parent)
     files.write(key, request.node_key + "\n")
     try:
-        _flwr(home, "supernode", "register", str(key), CONNECTION)
+        flwr(home, "supernode", "register", str(key), CONNECTION)
     except FederationError as error:
         if "already" not in str(error).lower():
             raise
@@ -94,7 +94,7 @@ def submit(folder: CampaignFolder) -> str:
 
     """
     configuration = f"{CAMPAIGN_FOLDER}={json.dumps(str(folder.path))}"
-    return str(_flwr(folder.home, "run", str(BUNDLE), CONNECTION, "--run-config", configuration)["run-id"])
+    return str(flwr(folder.home, "run", str(BUNDLE), CONNECTION, "--run-config", configuration)["run-id"])
 
 
 def run_status(home: Home, run_id: str) -> str:
@@ -104,7 +104,7 @@ def run_status(home: Home, run_id: str) -> str:
         FederationError: The SuperLink can't be reached.
 
     """
-    runs = _flwr(home, "list", CONNECTION, "--run-id", run_id)["runs"]
+    runs = flwr(home, "list", CONNECTION, "--run-id", run_id)["runs"]
     return str(runs[0]["status"]) if runs else "unknown"
 
 
@@ -115,10 +115,16 @@ def stop_run(home: Home, run_id: str) -> None:
         FederationError: The SuperLink can't be reached.
 
     """
-    _flwr(home, "stop", run_id, CONNECTION)
+    flwr(home, "stop", run_id, CONNECTION)
 
 
-def _flwr(home: Home, *arguments: str) -> dict[str, Any]:
+def flwr(home: Home, *arguments: str) -> dict[str, Any]:
+    """Run `flwr` against this coordinator's SuperLink and return its JSON answer.
+
+    Raises:
+        FederationError: It failed, or did not answer.
+
+    """
     write_connection(home)
     command = ["flwr", *arguments, "--format", "json"]
     try:
@@ -152,7 +158,7 @@ def _check_free(address: str, use: str) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host.strip("[]"), int(port)))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ConfigurationError(f"{address!r} is no address", "write it as host:port") from error
         except OSError as error:
             raise FederationError(

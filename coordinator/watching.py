@@ -90,6 +90,7 @@ def sentence(event: Event) -> str:
     words = {
         "connected": "connected",
         "disconnected": "disconnected",
+        "asked": "asked for its update",
         "header": f"submitting update {event.get('digest', '')[:12]} in {event.get('parts')} parts",
         "arrived": f"update arrived, {event.get('bytes', 0) / 1e6:.1f} MB",
         "folded": "folded into the merge state",

@@ -29,6 +29,7 @@ app.add_typer(coordinator_app, name="coordinator")
 app.add_typer(site_app, name="site")
 app.add_typer(base_app, name="base")
 
+INTERRUPTED = 130
 _verbose = False
 
 
@@ -80,6 +81,7 @@ def main() -> None:
             traceback.print_exc()
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # Typer turns Ctrl-C into this, without a word
+            typer.echo("interrupted", err=True)
+        raise

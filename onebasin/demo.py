@@ -6,7 +6,9 @@ requests, a campaign that each site joins, a SuperLink with TLS, four authentica
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 import threading
 import time
 import tomllib
@@ -17,7 +19,7 @@ from pathlib import Path
 import tomli_w
 from rich.console import Console
 
-from client import base, supernode
+from client import base
 from client.site import Joined, Site
 from coordinator import superlink
 from coordinator.home import CampaignFolder, Home
@@ -106,13 +108,8 @@ def _start(processes: Processes, home: Home, sites: list[Site], folder: Path) ->
     _wait_for(home.settings.control_port, processes)
     for site in sites:
         superlink.register(home, site.request())
-        command = supernode.supernode_command(site)
-        processes.start(
-            f"the SuperNode of {site.name}",
-            command,
-            supernode.environment(site),
-            logs / f"supernode-{site.name}.log",
-        )
+        command = [sys.executable, "-m", "onebasin", "site", "supernode", str(site.folder)]
+        processes.start(f"the SuperNode of {site.name}", command, os.environ, logs / f"supernode-{site.name}.log")
     processes.check()
 
 

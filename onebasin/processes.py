@@ -75,6 +75,23 @@ class Processes:
                 last = log.read_text(errors="replace").strip().splitlines()[-3:]
                 raise FederationError(f"{name} ended with exit code {code}: {' / '.join(last)}", f"see {log}")
 
+    def pid(self, name: str) -> int:
+        """Return a program's process id."""
+        return self._started[name][0].pid
+
+    def kill(self, name: str) -> int | None:
+        """Kill a program without asking, as a crash would; what it started is left alone. Return its exit code."""
+        process, _ = self._started.pop(name)
+        process.kill()
+        return process.wait()
+
+    def wait(self, name: str, timeout: float) -> int:
+        """Wait until a program ends by itself, and return its exit code."""
+        process, _ = self._started[name]
+        code = process.wait(timeout)
+        del self._started[name]
+        return code
+
     def __exit__(self, *exc: object) -> None:
         with _undisturbed():
             # A dying parent can leave children that start others meanwhile, so look until nothing is left.

@@ -89,4 +89,10 @@ class Screen:
         return table
 
 
-_PHASES = {"data": "rendering images", "adapt": "adapting", "update": "making the update", "header": "submitting"}
+_PHASES = {
+    "": "starting",
+    "data": "rendering images",
+    "adapt": "adapting",
+    "update": "making the update",
+    "header": "submitting",
+}

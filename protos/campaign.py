@@ -49,6 +49,7 @@ class Rules:
         patience_seconds: How long a site may stay silent before it is given up.
         compare_single_models: Whether a site's model may travel to the others, to be compared there.
         copy: ``"student"`` or ``"teacher"``: whose parameters and statistics sites send.
+        evaluate: Whether sites judge the merged model on their own held-out labelled images.
 
     """
 
@@ -57,6 +58,7 @@ class Rules:
     patience_seconds: int = DAY
     compare_single_models: bool = False
     copy: str = "student"
+    evaluate: bool = True
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Campaign:
             patience_seconds=rules.patience_seconds,
             compare_single_models=rules.compare_single_models,
             copy=next(name for name, value in COPIES.items() if value == rules.copy),
+            evaluate=rules.evaluate,
         )
 
 
@@ -139,6 +142,7 @@ def new_campaign(
             patience_seconds=rules.patience_seconds,
             compare_single_models=rules.compare_single_models,
             copy=COPIES[rules.copy],
+            evaluate=rules.evaluate,
         ),
         coordinator_key=coordinator_key,
         nonce=secrets.token_bytes(16),

@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/campaign.proto\x12\x0bonebasin.v1\"+\n\x06Member\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x13\n\x0bsigning_key\x18\x02 \x01(\x0c\"\x92\x01\n\x05Rules\x12\x15\n\rminimum_sites\x18\x01 \x01(\r\x12\x18\n\x10\x64\x65\x61\x64line_seconds\x18\x02 \x01(\x04\x12\x18\n\x10patience_seconds\x18\x03 \x01(\x04\x12\x1d\n\x15\x63ompare_single_models\x18\x04 \x01(\x08\x12\x1f\n\x04\x63opy\x18\x05 \x01(\x0e\x32\x11.onebasin.v1.Copy\"\xd4\x01\n\x08\x43\x61mpaign\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x03 \x01(\x0c\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x05 \x01(\r\x12$\n\x07members\x18\x06 \x03(\x0b\x32\x13.onebasin.v1.Member\x12!\n\x05rules\x18\x07 \x01(\x0b\x32\x12.onebasin.v1.Rules\x12\x17\n\x0f\x63oordinator_key\x18\x08 \x01(\x0c\x12\r\n\x05nonce\x18\t \x01(\x0c*@\n\x04\x43opy\x12\x14\n\x10\x43OPY_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43OPY_STUDENT\x10\x01\x12\x10\n\x0c\x43OPY_TEACHER\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/campaign.proto\x12\x0bonebasin.v1\"+\n\x06Member\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x13\n\x0bsigning_key\x18\x02 \x01(\x0c\"\xa4\x01\n\x05Rules\x12\x15\n\rminimum_sites\x18\x01 \x01(\r\x12\x18\n\x10\x64\x65\x61\x64line_seconds\x18\x02 \x01(\x04\x12\x18\n\x10patience_seconds\x18\x03 \x01(\x04\x12\x1d\n\x15\x63ompare_single_models\x18\x04 \x01(\x08\x12\x1f\n\x04\x63opy\x18\x05 \x01(\x0e\x32\x11.onebasin.v1.Copy\x12\x10\n\x08\x65valuate\x18\x06 \x01(\x08\"\xd4\x01\n\x08\x43\x61mpaign\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x62\x61se_digest\x18\x03 \x01(\x0c\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x05 \x01(\r\x12$\n\x07members\x18\x06 \x03(\x0b\x32\x13.onebasin.v1.Member\x12!\n\x05rules\x18\x07 \x01(\x0b\x32\x12.onebasin.v1.Rules\x12\x17\n\x0f\x63oordinator_key\x18\x08 \x01(\x0c\x12\r\n\x05nonce\x18\t \x01(\x0c*@\n\x04\x43opy\x12\x14\n\x10\x43OPY_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43OPY_STUDENT\x10\x01\x12\x10\n\x0c\x43OPY_TEACHER\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.campaign_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COPY']._serialized_start=447
-  _globals['_COPY']._serialized_end=511
+  _globals['_COPY']._serialized_start=465
+  _globals['_COPY']._serialized_end=529
   _globals['_MEMBER']._serialized_start=38
   _globals['_MEMBER']._serialized_end=81
   _globals['_RULES']._serialized_start=84
-  _globals['_RULES']._serialized_end=230
-  _globals['_CAMPAIGN']._serialized_start=233
-  _globals['_CAMPAIGN']._serialized_end=445
+  _globals['_RULES']._serialized_end=248
+  _globals['_CAMPAIGN']._serialized_start=251
+  _globals['_CAMPAIGN']._serialized_end=463
 # @@protoc_insertion_point(module_scope)

@@ -62,8 +62,9 @@ def quantise(values: npt.NDArray[np.float32]) -> Ints:
 
     The product is exact in float64 (24 significant bits and a power of two), so only the rounding rounds.
     """
-    scaled = np.multiply(values, float(1 << FRACTION_BITS), dtype=np.float64)
-    return np.rint(scaled, out=scaled).astype(np.int64)
+    scaled = np.asarray(np.multiply(values, float(1 << FRACTION_BITS), dtype=np.float64))
+    rounded: Ints = np.rint(scaled, out=scaled).astype(np.int64)
+    return rounded
 
 
 def mean(total: Ints, models: int) -> npt.NDArray[np.float64]:

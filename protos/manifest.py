@@ -93,10 +93,12 @@ class Manifest:
             )
         mean, var, count = specs[MEAN], specs[VAR], specs[COUNT]
         assert mean and var and count
-        if len(mean.shape) != 1 or var.shape != mean.shape or count.shape != () or count.dtype.name != "int64":
+        real = mean.dtype.floating and var.dtype.floating
+        fitting = len(mean.shape) == 1 and var.shape == mean.shape and count.shape == ()
+        if not (real and fitting and count.dtype.name == "int64"):
             raise ModelFileError(
                 f"BatchNorm layer {layer} has mean {mean}, variance {var} and count {count}",
-                "mean and variance need one value per channel, and the count is one int64",
+                "mean and variance need one real value (32 bits or fewer) per channel, and the count is one int64",
             )
 
 

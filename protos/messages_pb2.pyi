@@ -133,7 +133,7 @@ class HelloReply(_message.Message):
     def __init__(self, campaign_digest: _Optional[bytes] = ..., base_digest: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., node_id: _Optional[int] = ..., site: _Optional[str] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("state", "phase", "step", "steps", "eta_seconds", "update_digest")
+    __slots__ = ("state", "phase", "step", "steps", "eta_seconds", "update_digest", "tensor")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Progress.State]
@@ -154,13 +154,15 @@ class Progress(_message.Message):
     STEPS_FIELD_NUMBER: _ClassVar[int]
     ETA_SECONDS_FIELD_NUMBER: _ClassVar[int]
     UPDATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
     state: Progress.State
     phase: Phase
     step: int
     steps: int
     eta_seconds: float
     update_digest: bytes
-    def __init__(self, state: _Optional[_Union[Progress.State, str]] = ..., phase: _Optional[_Union[Phase, str]] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., eta_seconds: _Optional[float] = ..., update_digest: _Optional[bytes] = ...) -> None: ...
+    tensor: str
+    def __init__(self, state: _Optional[_Union[Progress.State, str]] = ..., phase: _Optional[_Union[Phase, str]] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., eta_seconds: _Optional[float] = ..., update_digest: _Optional[bytes] = ..., tensor: _Optional[str] = ...) -> None: ...
 
 class Parameters(_message.Message):
     __slots__ = ()
@@ -191,7 +193,7 @@ class Score(_message.Message):
     def __init__(self, key: _Optional[str] = ..., classes: _Optional[int] = ..., confusion: _Optional[_Iterable[int]] = ..., images: _Optional[int] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("reason", "site")
+    __slots__ = ("reason", "site", "tensor")
     class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         REASON_UNSPECIFIED: _ClassVar[Refusal.Reason]
@@ -218,6 +220,8 @@ class Refusal(_message.Message):
     REASON_CONFIGURATION: Refusal.Reason
     REASON_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
     reason: Refusal.Reason
     site: str
-    def __init__(self, reason: _Optional[_Union[Refusal.Reason, str]] = ..., site: _Optional[str] = ...) -> None: ...
+    tensor: str
+    def __init__(self, reason: _Optional[_Union[Refusal.Reason, str]] = ..., site: _Optional[str] = ..., tensor: _Optional[str] = ...) -> None: ...

@@ -76,20 +76,23 @@ class DecodeHead(nn.Module):
         self.aspp = nn.ModuleList(
             [ConvModule(64, width, 1), ConvModule(64, width, 3, dilation=2), ConvModule(64, width, 3, dilation=4)]
         )
+        self.project = ConvModule(3 * width, 48, 1)
         self.skip = ConvModule(32, 24, 1)
-        self.bottleneck = ConvModule(3 * width + 24, 48, 3)
+        self.bottleneck = ConvModule(48 + 24, 48, 3)
+        self.conv_seg = nn.Conv2d(48, classes, 1)
         self.detail = ConvModule(24, 16, 1)
-        self.conv_seg = nn.Conv2d(48 + 16, classes, 1)
+        self.conv_detail = nn.Conv2d(16, classes, 1, bias=False)
 
     def forward(self, features: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Return logits (N, classes, H / 2, W / 2)."""
         half, quarter, deep = features
-        context = torch.cat([branch(deep) for branch in self.aspp], 1)
+        context = self.project(torch.cat([branch(deep) for branch in self.aspp], 1))
         context = F.interpolate(context, quarter.shape[2:], mode="bilinear", align_corners=False)
-        joined = self.bottleneck(torch.cat([context, self.skip(quarter)], 1))
-        joined = F.interpolate(joined, half.shape[2:], mode="bilinear", align_corners=False)
-        logits: Tensor = self.conv_seg(torch.cat([joined, self.detail(half)], 1))
-        return logits
+        logits = self.conv_seg(self.bottleneck(torch.cat([context, self.skip(quarter)], 1)))
+        # Enlarging logits instead of features says the same with fewer channels.
+        coarse = F.interpolate(logits, half.shape[2:], mode="bilinear", align_corners=False)
+        fine: Tensor = self.conv_detail(self.detail(half))
+        return coarse + fine
 
 
 class TinyResNet(nn.Module):
@@ -102,7 +105,8 @@ class TinyResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        nn.init.normal_(self.decode_head.conv_seg.weight, std=0.01)
+        for classifier in (self.decode_head.conv_seg, self.decode_head.conv_detail):
+            nn.init.normal_(classifier.weight, std=0.01)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits at the input's resolution."""

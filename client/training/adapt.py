@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from client.data import LabelledImages, UnlabelledImages
+from client.data.datasets import LabelledImages, UnlabelledImages
 from client.models import build
 from client.training import checkpoint as checkpoints
 from client.training.dacs import dacs_loss, follow

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from client.data import IGNORE, normalise, unit
+from client.data.images import normalise, unit
+from client.data.labels import IGNORE
 from client.training.augment import blur, jitter
 from client.training.mixing import mix, paste_mask
 from client.training.settings import AdaptSettings
@@ -73,7 +74,8 @@ def dacs_loss(
 
     """
     source, target = unit(source), unit(target)
-    loss = F.cross_entropy(student(normalise(source)), labels.long(), ignore_index=IGNORE)
+    varied = jitter(source, settings.source_jitter, settings.jitter_share, generator)
+    loss = F.cross_entropy(student(normalise(varied)), labels.long(), ignore_index=IGNORE)
     loss.backward()  # type: ignore[no-untyped-call]  # Two passes one after the other halve the memory of both at once.
 
     guess, sure = pseudo_labels(teacher, target, settings.threshold)

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from client.data import IGNORE, LabelledImages, normalise, unit
+from client.data.datasets import LabelledImages
+from client.data.images import normalise, unit
+from client.data.labels import IGNORE
 from client.training.augment import blur, flip, jitter
 from client.training.progress import Clock, Report
 from client.training.settings import BaseSettings

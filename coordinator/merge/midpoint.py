@@ -14,6 +14,7 @@ import numpy.typing as npt
 from coordinator.merge.state import Term, blocks, parameter_sum, statistic_sum
 from protos import fixedpoint
 from protos.boundary import BatchNorm
+from protos.errors import MergeRangeError
 from protos.manifest import COUNT, MEAN, STATISTICS, VAR, Manifest
 from protos.tensorfile import TensorFile, write_tensors
 
@@ -42,6 +43,7 @@ def write_midpoint(
         metadata: Strings for the file's header.
 
     Raises:
+        MergeRangeError: A pooled statistic is more than the base's dtype holds.
         StorageError: The disk is full.
 
     """
@@ -72,5 +74,11 @@ def _statistic(manifest: Manifest, name: str, found: BatchNorm) -> npt.NDArray[n
     part = name.rpartition(".")[2]
     if part == COUNT:
         return np.asarray(found.count, "<i8")
-    values = {MEAN: found.mean, VAR: found.var}[part]
-    return manifest.tensors[name].dtype.narrow(values)
+    dtype = manifest.tensors[name].dtype
+    with np.errstate(over="ignore"):
+        values = dtype.narrow({MEAN: found.mean, VAR: found.var}[part])
+    if not np.isfinite(dtype.widen(values)).all():
+        raise MergeRangeError(
+            f"the pooled {name} is more than {dtype.name} holds", "make a base in float32", tensor=name
+        )
+    return values

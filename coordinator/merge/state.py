@@ -28,6 +28,7 @@ from protos.manifest import Manifest, TensorSpec
 from protos.tensorfile import TensorFile, write_tensors
 
 FORMAT = "onebasin-merge-state/1"
+_DAMAGED = "it is damaged or of another base: remove it and collect the updates again"
 BLOCK = 1 << 18
 """Elements that are added up at a time: a float32, a float64 and an int64 block fit in a core's cache."""
 
@@ -86,6 +87,16 @@ class Update:
         """Return a layer's statistics as sums."""
         return StatisticSums.of(self._statistics[layer])
 
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
 
 class MergeState:
     """A merge state's file, open for reading. It is a term itself.
@@ -102,20 +113,24 @@ class MergeState:
                 raise KeyError("format")
             self.models = int(self._file.metadata["models"])
             self.digests = frozenset[str](json.loads(self._file.metadata["digests"]))
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, TypeError) as error:
             self._file.close()
             raise ModelFileError(f"{path} is not a merge state of this version") from error
 
     def parameters(self, name: str, start: int, stop: int) -> Ints:
         """Return elements of a parameter's sum."""
-        values = self._file.read(f"sum:{name}", start, stop)
-        return values.view(np.int64)
+        try:
+            return self._file.read(f"sum:{name}", start, stop).view(np.int64)
+        except KeyError:
+            raise ModelFileError(f"{self._file.path} holds no sum of {name}", _DAMAGED) from None
 
     def statistics(self, layer: str) -> StatisticSums:
         """Return a layer's sums."""
-        return StatisticSums.from_bytes(
-            {part: self._file.tensor(f"{part}:{layer}").view(np.uint8) for part in StatisticSums.widths(0)}
-        )
+        try:
+            parts = {part: self._file.tensor(f"{part}:{layer}").view(np.uint8) for part in StatisticSums.widths(0)}
+        except KeyError:
+            raise ModelFileError(f"{self._file.path} holds no sums of {layer}", _DAMAGED) from None
+        return StatisticSums.from_bytes(parts)
 
     def close(self) -> None:
         """Close the file."""

@@ -70,7 +70,15 @@ class StatisticSums:
         n = self.count
         mean = self.mean / (n << _FRACTION)
         var = (n * self.square - self.mean * self.mean) / ((n * n) << (2 * _FRACTION))
-        return BatchNorm(np.asarray(mean, np.float32), np.asarray(var, np.float32), n)
+        with np.errstate(over="ignore"):
+            found = BatchNorm(np.asarray(mean, np.float32), np.asarray(var, np.float32), n)
+        if not np.isfinite(found.var).all():
+            raise MergeRangeError(
+                f"the pooled variance of {layer} is more than float32 holds",
+                "one of the sites diverged",
+                tensor=layer,
+            )
+        return found
 
     def to_bytes(self) -> dict[str, npt.NDArray[np.uint8]]:
         """Return fixed-width integers: ``count`` (1, 16), ``mean`` (C, 48) and ``square`` (C, 80) bytes."""

@@ -31,7 +31,7 @@ class Grid:
     def is_best(self, line: Line, column: int) -> bool:
         """Tell whether no other line is better in this column, to the one decimal that is printed."""
         value = line.values[column]
-        return value is not None and round(value, 1) == round(min(self._column(column)), 1)
+        return value is not None and round(value, 1) == round(max(self._column(column)), 1)
 
     def shade(self, line: Line, column: int) -> float | None:
         """Return where the value lies between the column's lowest (0) and highest (1); None where missing."""

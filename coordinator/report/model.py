@@ -202,7 +202,7 @@ class Divergence:
     """How far the sites' BatchNorm statistics lie apart, layer by layer, for each pair of sites.
 
     Args:
-        layers: Names of the BatchNorm layers, from the input to the output.
+        layers: Names of the BatchNorm layers, in the order in which to show them.
         pairs: One entry per pair of sites.
 
     Raises:

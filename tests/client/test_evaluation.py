@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from client.data import LabelledImages
+from client.data.datasets import LabelledImages
 from client.evaluation import confusion, miou, predict
 from protos.errors import DataError
 

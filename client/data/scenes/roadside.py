@@ -134,7 +134,7 @@ def traffic_light(pen: Pen, dice: Dice, x: float, z: float) -> None:
         shines = lamp == shining
         pen.disc(x, y, z, (0.24, 0.2), colour if shines else scaled(colour, 0.22), LIGHT, glowing=shines)
         if shines:
-            pen.lamp(x, y, z, 0.55, colour, 0.8)
+            pen.lamp(x, y, z, 0.5, colour, 0.4)
 
 
 def traffic_sign(pen: Pen, dice: Dice, x: float, z: float) -> None:

@@ -5,16 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from client.data import (
-    LabelledImages,
-    SceneData,
-    UnlabelledImages,
-    datasets,
-    scene_evaluation,
-    scene_source,
-    scene_target,
-)
+from client.data import datasets
+from client.data.datasets import LabelledImages, UnlabelledImages, scene_evaluation, scene_source, scene_target
 from client.data.scenes import Scene, render
+from client.data.settings import SceneData
 from protos.errors import DataError
 
 FEW = SceneData("dusty", seed=3, source_images=3, target_images=4, evaluation_images=2, height=32, width=64)

@@ -1,6 +1,6 @@
 import torch
 
-from client.data import normalise, unit
+from client.data.images import normalise, unit
 
 
 def test_normalise_takes_bytes_and_shares_alike():

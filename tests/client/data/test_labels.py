@@ -1,6 +1,6 @@
 import numpy as np
 
-from client.data import CLASSES, IGNORE, PALETTE, colour
+from client.data.labels import CLASSES, IGNORE, PALETTE, colour
 
 
 def test_there_are_nineteen_classes_with_a_colour_each():

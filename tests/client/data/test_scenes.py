@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.data import CLASSES
+from client.data.labels import CLASSES
 from client.data.scenes import DOMAINS, TARGETS, render
 from protos.errors import ConfigurationError
 

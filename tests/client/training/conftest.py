@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from client.data import SceneData, scene_source, scene_target
+from client.data.datasets import scene_source, scene_target
+from client.data.settings import SceneData
 from client.models import build
-from client.training import AdaptSettings
+from client.training.settings import AdaptSettings
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from client.data import LabelledImages, SceneData, datasets, scene_source, scene_target
+from client.data import datasets
+from client.data.datasets import LabelledImages, scene_source, scene_target
 from client.data.scenes import Scene, render
+from client.data.settings import SceneData
 from client.models import build
-from client.training import AdaptSettings, adapt
+from client.training.adapt import adapt
+from client.training.settings import AdaptSettings
 from protos.errors import AdaptationError, ConfigurationError
 
 QUIET = lambda progress: None  # noqa: E731

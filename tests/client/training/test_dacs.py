@@ -2,8 +2,8 @@ import torch
 from torch import nn
 
 from client.models import build
-from client.training import AdaptSettings
 from client.training.dacs import dacs_loss, follow, pseudo_labels
+from client.training.settings import AdaptSettings
 
 
 def test_the_teacher_starts_as_the_student_and_then_follows():

@@ -1,6 +1,6 @@
 import pytest
 
-from client.training import AdaptSettings, BaseSettings
+from client.training.settings import AdaptSettings, BaseSettings
 from protos.errors import ConfigurationError
 
 

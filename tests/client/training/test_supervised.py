@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from client.models import build
-from client.training import BaseSettings, train_base
+from client.training.settings import BaseSettings
+from client.training.supervised import train_base
 from protos.errors import AdaptationError
 
 

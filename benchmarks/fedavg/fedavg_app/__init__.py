@@ -1,0 +1,1 @@
+"""Flower's own averaging, for comparison."""

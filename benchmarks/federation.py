@@ -1,0 +1,286 @@
+"""Memory, bytes and seconds of a one-shot merge over a real SuperLink, beside Flower's FedAvg in the same run.
+
+Each site holds a model of the size of HRDA-DAFormer R101 (48 M float32 parameters, 115 BatchNorm layers) with
+random values. Nothing is trained: what is measured is the way from the first request to the merged file.
+
+    python benchmarks/federation.py --sites 2 4 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+from machine import describe
+from rich.console import Console
+from rich.table import Table
+
+from client import supernode
+from client.outbox import Outbox
+from client.site import Site
+from coordinator import superlink
+from coordinator.home import Home, SubmitSettings
+from coordinator.watching import run as run_campaign
+from onebasin.processes import Processes
+from protos.campaign import Rules
+from protos.tensorfile import write_arrays
+
+ROLES = {
+    "flower-superlink": "SuperLink",
+    "flwr-serverapp": "ServerApp",
+    "flower-supernode": "SuperNode",
+    "flwr-clientapp": "ClientApp",
+}
+FEDAVG = Path(__file__).parent / "fedavg"
+
+
+@dataclass
+class Measured:
+    """What one campaign cost."""
+
+    seconds: float = 0.0
+    up: int = 0
+    down: int = 0
+    peaks: dict[str, int] = field(default_factory=dict)
+
+
+class Meter:
+    """Samples the peak resident memory of Flower's processes, as the kernel keeps it (VmHWM)."""
+
+    def __init__(self) -> None:
+        self.peaks: dict[str, int] = {}
+        self._stop = threading.Event()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Sample in the background."""
+        thread = threading.Thread(target=self._loop, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def _loop(self) -> None:
+        while not self._stop.wait(0.1):
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    line = " ".join(process.cmdline())
+                    status = Path(f"/proc/{process.pid}/status").read_text()
+                except (psutil.Error, OSError):
+                    continue
+                role = next((name for part, name in ROLES.items() if part in line), None)
+                found = re.search(r"VmHWM:\s+(\d+) kB", status)
+                if role and found:
+                    self.peaks[role] = max(self.peaks.get(role, 0), int(found.group(1)) * 1024)
+
+
+def model(folder: Path, name: str, parameters: int, layers: int, seed: int) -> Path:
+    """Write a random model: 250 parameter tensors of different sizes, and BatchNorm layers of 512 channels."""
+    dice = np.random.default_rng(seed)
+    arrays: dict[str, np.ndarray] = {}
+    shares = dice.dirichlet(np.ones(250)) if seed == 0 else None
+    sizes = np.load(folder / "sizes.npy") if shares is None else (shares * parameters).astype(int)
+    if shares is not None:
+        np.save(folder / "sizes.npy", sizes)
+    for i, size in enumerate(sizes):
+        arrays[f"backbone.layer{i:03d}.weight"] = dice.standard_normal(int(size), dtype=np.float32) * 0.05
+    for i in range(layers):
+        arrays[f"backbone.bn{i:03d}.running_mean"] = dice.standard_normal(512, dtype=np.float32)
+        arrays[f"backbone.bn{i:03d}.running_var"] = dice.random(512, dtype=np.float32) + 0.1
+        arrays[f"backbone.bn{i:03d}.num_batches_tracked"] = np.array(1000 + seed)
+    path = folder / f"{name}.safetensors"
+    write_arrays(path, arrays, {"model": "benchmark", "classes": "19"})
+    return path
+
+
+def wire(port: int) -> tuple[int, int]:
+    """Return the bytes that the SuperLink received and sent on a port, by the kernel's TCP counters."""
+    said = subprocess.run(["ss", "-tinH", f"sport = :{port}"], capture_output=True, text=True).stdout
+    received = sum(map(int, re.findall(r"bytes_received:(\d+)", said)))
+    return received, sum(map(int, re.findall(r"bytes_acked:(\d+)", said)))
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def federation(folder: Path, models: list[Path], submit: SubmitSettings) -> Iterator[tuple[Home, list[Site], int]]:
+    """Bring up a SuperLink and one SuperNode per model."""
+    fleet = free_port()
+    home = Home.init(
+        folder / "coordinator",
+        hosts=("127.0.0.1",),
+        control_port=free_port(),
+        fleet_address=f"127.0.0.1:{fleet}",
+        submit=submit,
+    )
+    sites = []
+    for i, _ in enumerate(models):
+        Site.init(folder / f"site{i}", f"site{i}", address=f"127.0.0.1:{fleet}", domain="night")
+        sites.append(Site.open(folder / f"site{i}"))
+    with Processes() as processes:
+        superlink.write_connection(home)
+        command = superlink.superlink_command(home)
+        processes.start("superlink", command, superlink.environment(home.flower), folder / "superlink.log")
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            try:
+                socket.create_connection(("127.0.0.1", home.settings.control_port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        for site, path in zip(sites, models, strict=True):
+            (site.keys / "ca.crt").write_bytes((home.keys / "ca.crt").read_bytes())
+            superlink.register(home, site.request())
+            command = supernode.command(site)
+            command[-1] += f" model={json.dumps(str(path))}"  # for FedAvg's sites
+            processes.start(site.name, command, supernode.environment(site), folder / f"{site.name}.log")
+        yield home, sites, fleet
+
+
+def ours(folder: Path, base: Path, models: list[Path], submit: SubmitSettings) -> Measured:
+    """Run a campaign in which every site's update is ready."""
+    with federation(folder, models, submit) as (home, sites, fleet):
+        campaign = home.create(
+            "benchmark",
+            base,
+            members={site.name: site.request().signing_key for site in sites},
+            rules=Rules(deadline_seconds=3600, patience_seconds=600, evaluate=False),
+        )
+        from safetensors.numpy import load_file
+
+        for site, path in zip(sites, models, strict=True):
+            Outbox(site.join(campaign.campaign_file, base, home.keys / "ca.crt")).store(load_file(path))
+        meter, times = Meter(), {}
+
+        def note(event: dict[str, object]) -> None:
+            times.setdefault(str(event["event"]), float(str(event["time"])))
+
+        before = wire(fleet)
+        with meter.running():
+            run_campaign(campaign, note)
+            after = wire(fleet)
+    seconds = times["merged"] - times["asked"]
+    return Measured(seconds, after[0] - before[0], after[1] - before[1], meter.peaks)
+
+
+def fedavg(folder: Path, base: Path, models: list[Path], submit: SubmitSettings) -> Measured:
+    """Run one round of FedAvg."""
+    with federation(folder, models, submit) as (home, _, fleet):
+        output = folder / "fedavg.safetensors"
+        configuration = f"base={json.dumps(str(base))} output={json.dumps(str(output))} sites={len(models)}"
+        meter, before = Meter(), wire(fleet)
+        with meter.running():
+            run_id = superlink.flwr(home, "run", str(FEDAVG), superlink.CONNECTION, "--run-config", configuration)[
+                "run-id"
+            ]
+            while not superlink.run_status(home, str(run_id)).startswith("finished"):
+                time.sleep(1)
+            after = wire(fleet)
+        seconds = json.loads(output.with_suffix(".json").read_text())["seconds"]
+    return Measured(seconds, after[0] - before[0], after[1] - before[1], meter.peaks)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sites", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--parameters", type=int, default=48_000_000)
+    parser.add_argument("--layers", type=int, default=115)
+    parser.add_argument("--part-mebibytes", type=int, default=SubmitSettings.part_mebibytes)
+    parser.add_argument("--at-once", type=int, default=SubmitSettings.at_once)
+    parser.add_argument("--output", type=Path, help="write the figures as JSON")
+    options = parser.parse_args()
+    os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+    submit = SubmitSettings(options.at_once, options.part_mebibytes)
+    console = Console(width=130)
+    console.print(describe(), highlight=False)
+    found: dict[int, dict[str, Measured]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        base = model(folder, "base", options.parameters, options.layers, 0)
+        models = [
+            model(folder, f"model{i}", options.parameters, options.layers, i)
+            for i in range(1, max(options.sites) + 1)
+        ]
+        payload = base.stat().st_size
+        console.print(f"payload {payload / 1e6:.1f} MB per site")
+        console.print(f"parts of {submit.part_mebibytes} MiB, {submit.at_once} at once")
+        for n in options.sites:
+            found[n] = {}
+            for which, measure in (("onebasin", ours), ("FedAvg", fedavg)):
+                place = folder / f"{which}-{n}"
+                place.mkdir()
+                found[n][which] = measure(place, base, models[:n], submit)
+                console.print(f"{n} sites, {which}: {found[n][which].seconds:.1f} s", highlight=False)
+                subprocess.run(["rm", "-rf", str(place)], check=True)
+    console.print(table(found, payload))
+    for line in ratios(found, payload):
+        console.print(line, highlight=False)
+    if options.output:
+        content = {n: {which: vars(m) for which, m in row.items()} for n, row in found.items()}
+        options.output.write_text(
+            json.dumps({"machine": describe(), "payload": payload, "figures": content}, indent=1)
+        )
+
+
+def table(found: dict[int, dict[str, Measured]], payload: int) -> Table:
+    """Return the figures side by side."""
+    result = Table(title="peak memory in MB, wire over payload, seconds from first request to merged file")
+    for title in (
+        "sites",
+        "",
+        "SuperLink",
+        "ServerApp",
+        "ServerApp / payload",
+        "SuperNode",
+        "ClientApp",
+        "up / payload",
+        "down / payload",
+        "seconds",
+    ):
+        result.add_column(title, justify="right")
+    for n, row in found.items():
+        for which, m in row.items():
+            mb = {role: f"{m.peaks.get(role, 0) / 1e6:.0f}" for role in ROLES.values()}
+            over = [f"{value / payload:.3f}" for value in (m.up / n, m.down / n)]
+            share = f"{m.peaks.get('ServerApp', 0) / payload:.2f}"
+            apps, nodes = [mb["SuperLink"], mb["ServerApp"], share], [mb["SuperNode"], mb["ClientApp"]]
+            result.add_row(str(n), which, *apps, *nodes, *over, f"{m.seconds:.1f}")
+    return result
+
+
+def ratios(found: dict[int, dict[str, Measured]], payload: int) -> Iterator[str]:
+    """Say what the figures mean."""
+    few, many = min(found), max(found)
+    for which in ("onebasin", "FedAvg"):
+        for role in ("ServerApp", "SuperLink"):
+            growth = found[many][which].peaks[role] / found[few][which].peaks[role]
+            yield f"{which}: {role} peak at {many} sites / at {few} sites = {growth:.2f}"
+    for n, row in found.items():
+        yield f"{n} sites: seconds, onebasin / FedAvg = {row['onebasin'].seconds / row['FedAvg'].seconds:.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

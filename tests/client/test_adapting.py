@@ -1,0 +1,158 @@
+"""How far a site is, told from files alone; the adapting process is started once."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+
+import pytest
+
+from client import adapting
+from client.adapting import Status
+from protos.errors import AdaptationError, DataError, StorageError, UpdateRefusedError
+
+
+@pytest.fixture
+def joined(make_world):
+    return make_world(("fog",), store=False).joined("fog")
+
+
+@pytest.fixture
+def held(joined):
+    """The lock, as an adapting process would hold it."""
+    with (joined.folder / "adapt.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The processes that would have been started, without starting any."""
+    calls = []
+
+    class Popen:
+        def __init__(self, command, **options):
+            calls.append((command, options))
+
+    monkeypatch.setattr(adapting.subprocess, "Popen", Popen)
+    return calls
+
+
+def progress(joined, **values):
+    (joined.folder / "progress.json").write_text(json.dumps(values))
+
+
+def test_a_site_that_never_started_is_idle(joined):
+    assert adapting.status(joined) == Status("idle")
+
+
+def test_a_site_whose_lock_is_held_is_adapting(joined, held):
+    progress(joined, phase="adapt", step=3, steps=9, eta=1.5, loss=0.25, pid=1, time=0.0)
+    assert adapting.status(joined) == Status("adapting", "adapt", 3, 9, 1.5, 0.25)
+
+
+def test_a_site_whose_process_is_gone_is_stopped(joined):
+    progress(joined, phase="adapt", step=3, steps=9)
+    assert adapting.status(joined) == Status("stopped", "adapt", 3, 9)
+
+
+def test_a_site_that_failed_says_why_at_the_site(joined):
+    progress(joined, phase="data", step=0, steps=9)
+    (joined.folder / "failure.json").write_text(json.dumps({"what": "no images", "fix": "", "tensor": "w"}))
+    assert adapting.status(joined) == Status("failed", "data", 0, 9, message="no images", tensor="w")
+
+
+def test_a_site_whose_update_is_in_the_outbox_is_ready_whatever_else_is_there(world):
+    joined = world.joined("fog")
+    progress(joined, phase="update", step=9, steps=9, eta=3.0)
+    (joined.folder / "failure.json").write_text("{}")
+    assert adapting.status(joined) == Status("ready", "update", 9, 9, 0.0)
+
+
+def test_a_progress_file_that_is_cut_short_is_as_good_as_none(joined):
+    (joined.folder / "progress.json").write_text('{"phase": "ad')
+    assert adapting.status(joined) == Status("idle")
+
+
+def test_starting_hands_the_lock_to_one_new_process(joined, started):
+    assert adapting.start(joined)
+    ((command, options),) = started
+    assert command[1:] == [
+        *("-m", "onebasin", "site", "adapt", str(joined.site.folder)),
+        *("--campaign", joined.campaign.digest.hex(), "--lock", str(options["pass_fds"][0])),
+    ]
+    assert options["start_new_session"]
+
+
+def test_starting_while_it_runs_starts_nothing(joined, held, started):
+    assert not adapting.start(joined)
+    assert not started
+
+
+def test_starting_when_the_update_is_there_starts_nothing(world, started):
+    assert not adapting.start(world.joined("fog"))
+    assert not started
+
+
+def test_starting_again_forgets_the_last_failure(joined, started):
+    (joined.folder / "failure.json").write_text("{}")
+    adapting.start(joined)
+    assert not (joined.folder / "failure.json").exists()
+
+
+def test_a_process_that_cannot_be_started_is_a_storage_error(joined, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(adapting.subprocess, "Popen", fail)
+    with pytest.raises(StorageError, match="Cannot allocate memory"):
+        adapting.start(joined)
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        (DataError("no images", "add some"), {"what": "no images", "fix": "add some", "tensor": ""}),
+        (UpdateRefusedError("bad", "x", tensor="w"), {"what": "bad", "fix": "x", "tensor": "w"}),
+    ],
+)
+def test_an_error_of_ours_is_kept_for_the_operator_and_raised(joined, monkeypatch, error, kept):
+    monkeypatch.setattr(adapting, "_adapt", lambda _: (_ for _ in ()).throw(error))
+    with pytest.raises(type(error)):
+        adapting.run(joined)
+    assert json.loads((joined.folder / "failure.json").read_text()) == kept
+    assert adapting.status(joined).state == "failed"
+
+
+def test_an_unexpected_error_is_kept_too(joined, monkeypatch):
+    monkeypatch.setattr(adapting, "_adapt", lambda _: {}["gone"])
+    with pytest.raises(KeyError):
+        adapting.run(joined)
+    assert adapting.status(joined).message == "KeyError: 'gone'"
+
+
+def test_running_while_it_runs_is_refused_and_no_failure_of_the_running_one(joined, held):
+    with pytest.raises(AdaptationError, match="site fog is adapting to campaign one already"):
+        adapting.run(joined)
+    assert adapting.status(joined).state == "adapting"
+
+
+def test_running_holds_the_lock_and_lets_it_go(joined, monkeypatch):
+    seen = []
+    monkeypatch.setattr(adapting, "_adapt", lambda _: seen.append(adapting.status(joined).state))
+    adapting.run(joined)
+    assert seen == ["adapting"]
+    assert adapting.status(joined).state == "idle"
+
+
+def test_a_lock_that_was_handed_over_is_not_inherited_by_workers(joined, held, monkeypatch):
+    os.set_inheritable(held.fileno(), True)
+    monkeypatch.setattr(adapting, "_adapt", lambda _: None)
+    adapting.run(joined, held.fileno())
+    assert not os.get_inheritable(held.fileno())
+
+
+def test_running_when_the_update_is_there_does_nothing(world, monkeypatch):
+    monkeypatch.setattr(adapting, "_adapt", lambda _: pytest.fail("it adapted again"))
+    adapting.run(world.joined("fog"))

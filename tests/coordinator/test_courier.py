@@ -1,0 +1,174 @@
+"""The courier: each request ends in exactly one answer."""
+
+from __future__ import annotations
+
+import weakref
+
+import pytest
+from flwr.app import ConfigRecord, Error, Message, RecordDict
+
+from coordinator import courier as module
+from coordinator.courier import Courier, kind_of
+from protos import messages_pb2 as pb
+
+HELLO = pb.Request(hello=pb.Hello(nonce=b"n" * 16))
+SUBMIT = pb.Request(submit=pb.Submit(parameters=["w"]))
+REPLY = pb.Reply(progress=pb.Progress(state=pb.Progress.STATE_READY))
+
+
+class Box:
+    """A Grid that keeps what is sent and hands out what a test puts in."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, Message] = {}
+        self.replies: dict[str, list[Message]] = {}
+        self.ids = iter(range(1000))
+        self.answer = lambda name: [name]
+
+    def get_node_ids(self):
+        return [1, 2, 2]
+
+    def push_messages(self, messages):
+        (message,) = messages
+        name = f"m{next(self.ids)}"
+        message.metadata.__dict__["_message_id"] = name
+        self.sent[name] = message
+        return self.answer(name)
+
+    def pull_messages(self, names):
+        (name,) = names
+        return self.replies.pop(name, [])
+
+    def reply(self, name: str, content: RecordDict | Error) -> None:
+        self.replies.setdefault(name, []).append(Message(content, reply_to=self.sent[name]))
+
+
+@pytest.fixture
+def box(flower_task):
+    return Box()
+
+
+@pytest.fixture
+def courier(box):
+    return Courier(box)
+
+
+def packed(reply: pb.Reply) -> RecordDict:
+    return RecordDict({"message": ConfigRecord({"bytes": reply.SerializeToString()})})
+
+
+def push(courier, node=1, request=HELLO, ttl=60.0):
+    courier.push(iter([courier.message(node, request, ttl)]))
+
+
+def answers(courier):
+    return [courier.answer(message) for message in courier.replies()]
+
+
+def test_a_reply_is_matched_with_its_request(courier, box):
+    push(courier, 1)
+    push(courier, 2, SUBMIT)
+    box.reply("m1", packed(REPLY))
+    (found,) = answers(courier)
+    assert (found.node, found.request, found.reply, found.problem) == (2, SUBMIT, REPLY, "")
+    assert courier.under_way() == 1
+
+
+def test_a_reply_answers_once(courier, box):
+    push(courier)
+    box.reply("m0", packed(REPLY))
+    (message,) = list(courier.replies())
+    assert courier.answer(message) is not None
+    assert courier.answer(message) is None
+    assert list(courier.replies()) == []
+
+
+def test_requests_under_way_are_counted_by_kind_and_node(courier):
+    for node, request in ((1, HELLO), (1, SUBMIT), (2, SUBMIT)):
+        push(courier, node, request)
+    assert courier.under_way() == 3
+    assert courier.under_way("submit") == 2
+    assert courier.under_way("submit", 1) == 1
+    assert courier.under_way(node=2) == 1
+    assert courier.under_way("adapt") == 0
+
+
+def test_an_error_of_flowers_is_a_problem_that_names_its_code(courier, box):
+    push(courier)
+    box.reply("m0", Error(5, "node unavailable"))
+    (found,) = answers(courier)
+    assert found.reply is None
+    assert found.problem == "node unavailable (Flower's error 5)"
+
+
+@pytest.mark.parametrize("content", [RecordDict(), RecordDict({"message": ConfigRecord({"bytes": b"\xff"})})])
+def test_a_reply_that_cannot_be_read_is_a_problem(courier, box, content):
+    push(courier)
+    box.reply("m0", content)
+    (found,) = answers(courier)
+    assert found.reply is None
+    assert "node 1" in found.problem
+
+
+def test_a_request_is_lost_when_its_time_and_some_silence_are_over(courier, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    push(courier, ttl=60.0)
+    now[0] = 60 + module.SILENCE
+    assert not list(courier.lost())
+    now[0] += 0.1
+    (found,) = courier.lost()
+    assert (found.node, found.problem) == (1, "no answer came in time")
+    assert courier.under_way() == 0
+    assert not list(courier.lost())
+
+
+@pytest.mark.parametrize("ids", [[], [None], [""]])
+def test_a_request_that_flower_did_not_take_is_lost_at_once_and_once(courier, box, ids):
+    box.answer = lambda name: ids
+    push(courier, 2, SUBMIT)
+    assert courier.under_way() == 0
+    (found,) = courier.lost()
+    assert (found.node, found.request) == (2, SUBMIT)
+    assert "could not be sent" in found.problem
+    assert not list(courier.lost())
+
+
+@pytest.mark.parametrize(
+    ("request_", "type_"),
+    [
+        (HELLO, "query"),
+        (pb.Request(adapt=pb.Adapt()), "train"),
+        (pb.Request(progress=pb.ProgressQuery()), "query"),
+        (SUBMIT, "train"),
+        (pb.Request(evaluate=pb.Evaluate()), "evaluate"),
+    ],
+)
+def test_requests_travel_as_flowers_types_of_messages(courier, request_, type_):
+    message = courier.message(9, request_, 60.0, {"set": b"raw"} if type_ == "evaluate" else None)
+    assert message.metadata.message_type == type_
+    assert message.metadata.dst_node_id == 9
+    assert message.metadata.ttl == 60.0
+
+
+def test_connected_nodes_are_a_set(courier):
+    assert courier.nodes() == {1, 2}
+
+
+def test_kinds_have_names():
+    assert kind_of(HELLO) == "hello"
+    assert kind_of(pb.Request()) == ""
+
+
+def test_a_message_that_was_taken_in_is_gone_before_the_next_is_pulled(courier, box):
+    for node in (1, 2):
+        push(courier, node)
+        box.reply(f"m{node - 1}", packed(REPLY))
+    box.sent.clear()
+    taken: list[weakref.ref] = []
+    for message in courier.replies():
+        assert all(reference() is None for reference in taken)
+        taken.append(weakref.ref(message))
+        courier.answer(message)
+        del message
+    assert len(taken) == 2

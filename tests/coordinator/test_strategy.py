@@ -1,0 +1,518 @@
+"""A whole campaign's conversation, with Flower's Grid replaced by one in memory."""
+
+from __future__ import annotations
+
+import json
+import random
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from flwr.app import Error
+
+from coordinator import strategy
+from coordinator.merge.state import MergeState
+from coordinator.merging import MODEL, RECEIPT
+from coordinator.strategy import OneShotMerge
+from protos import messages_pb2 as pb
+from protos import receipt_pb2, signing, update_pb2
+from protos.campaign import Rules
+from protos.digest import file_digest
+from protos.errors import QuorumError, StorageError
+from protos.tensorfile import TensorFile
+
+pytestmark = pytest.mark.usefixtures("clock")
+
+NODE_UNAVAILABLE, CRASHED = 5, 8
+
+
+def events(world) -> list[dict]:
+    return [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+
+
+def said(world, event: str, site: str = "") -> list[dict]:
+    return [e for e in events(world) if e["event"] == event and site in ("", e.get("site"))]
+
+
+def merged(world) -> bytes:
+    return (world.folder.merged / MODEL).read_bytes()
+
+
+def receipt(world) -> receipt_pb2.Receipt:
+    envelope = update_pb2.Signed.FromString((world.folder.merged / RECEIPT).read_bytes())
+    key = world.campaign.message.coordinator_key
+    return signing.opened(envelope, signing.RECEIPT, key, receipt_pb2.Receipt, "coordinator")
+
+
+def small_parts(world, at_once: int = 3) -> None:
+    """Let every parameter be a part of its own."""
+    path = world.home.settings_path
+    path.write_text(path.read_text().replace("part_mebibytes = 64", "part_mebibytes = 0"))
+    path.write_text(path.read_text().replace("at_once = 3", f"at_once = {at_once}"))
+    world.home.__dict__.pop("settings", None)
+
+
+def assert_merged(world, *sites: str) -> None:
+    """Compare the merged model with exact arithmetic over the models of some sites."""
+    models = [world.models[site] for site in sites]
+    with TensorFile(world.folder.merged / MODEL) as file:
+        assert file.metadata["campaign"] == world.campaign.digest.hex()
+        for name in world.manifest.parameters:
+            found = file.read(name).tolist()
+            columns = zip(*(model[name].reshape(-1).tolist() for model in models), strict=True)
+            for got, column in zip(found, columns, strict=True):
+                exact = sum(map(Fraction, column)) / len(models)
+                step = Fraction(float(np.spacing(np.float32(abs(float(exact))))))
+                assert abs(Fraction(got) - exact) <= max(step, Fraction(1, 2**40))
+        for layer, channels in world.manifest.layers.items():
+            counts = [int(model[f"{layer}.num_batches_tracked"]) for model in models]
+            means, variances = (
+                [[Fraction(x) for x in model[f"{layer}.{part}"].tolist()] for model in models]
+                for part in ("running_mean", "running_var")
+            )
+            n = sum(counts)
+            assert int(file.tensor(f"{layer}.num_batches_tracked")) == n
+            for c in range(channels):
+                mean = sum(k * m[c] for k, m in zip(counts, means, strict=True)) / n
+                var = sum(
+                    k * (v[c] + (m[c] - mean) ** 2) for k, m, v in zip(counts, means, variances, strict=True)
+                )
+                assert file.tensor(f"{layer}.running_mean")[c] == pytest.approx(float(mean), rel=1e-6, abs=1e-12)
+                assert file.tensor(f"{layer}.running_var")[c] == pytest.approx(float(var / n), rel=1e-6)
+
+
+# --------------------------------------------------------------- all is well
+
+
+def test_the_merged_model_is_the_midpoint_with_pooled_statistics(world, make_grid):
+    OneShotMerge(world.folder).start(make_grid(world))
+    assert_merged(world, "clear", "fog", "night")
+    assert [e["site"] for e in said(world, "folded")] != []
+    assert events(world)[-1]["event"] == "reported"
+
+
+def test_the_receipt_is_signed_and_says_what_went_in_and_what_came_out(world, make_grid):
+    OneShotMerge(world.folder).start(make_grid(world))
+    found = receipt(world)
+    assert {entry.site: entry.update_digest for entry in found.inputs} == {
+        site: world.outbox(site).digest() for site in world.sites
+    }
+    assert [entry.site for entry in found.inputs] == sorted(world.sites)
+    with TensorFile(world.folder.merged / MODEL) as file:
+        assert found.merged_digest == file_digest(file)
+    assert (found.models, found.campaign_digest) == (3, world.campaign.digest)
+    readable = json.loads((world.folder.merged / "receipt.json").read_text())
+    assert readable["merged_digest"] == found.merged_digest.hex()
+
+
+def test_the_order_in_which_parts_arrive_does_not_change_a_bit(world, make_grid, make_world, monkeypatch):
+    OneShotMerge(world.folder).start(make_grid(world))
+    state = world.folder.state.read_bytes()
+    small_parts(world)
+    for seed in range(5):
+        for path in (world.folder.state, world.folder.merged / MODEL):
+            path.unlink(missing_ok=True)
+        rng = random.Random(seed)
+        grid = make_grid(world, wait=lambda rng=rng: rng.randrange(40))
+        OneShotMerge(world.folder).start(grid)
+        assert len(grid.asked("submit", "fog")) == 1 + len(world.manifest.parameters)
+        assert world.folder.state.read_bytes() == state
+        assert_merged(world, "clear", "fog", "night")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_smaller_dtypes_are_merged_too(make_world, make_grid, dtype):
+    world = make_world(dtype=dtype)
+    OneShotMerge(world.folder).start(make_grid(world))
+    with TensorFile(world.folder.merged / MODEL) as file:
+        assert {spec.dtype.name for spec in file.manifest.parameters.values()} == {dtype}
+        assert receipt(world).merged_digest == file_digest(file)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_no_more_parts_are_under_way_than_the_settings_allow(world, make_grid, at_once):
+    small_parts(world, at_once)
+    rng = random.Random(4)
+    grid = make_grid(world, wait=lambda: rng.randrange(20))
+    OneShotMerge(world.folder).start(grid)
+    assert grid.most == at_once
+    assert_merged(world, *world.sites)
+
+
+def test_one_update_never_has_more_than_two_parts_under_way(make_world, make_grid):
+    world = make_world(("fog",))
+    small_parts(world, 9)
+    grid = make_grid(world, wait=lambda: 5)
+    OneShotMerge(world.folder).start(grid)
+    assert grid.most == strategy.PER_SITE == 2
+
+
+def test_parameters_are_forgotten_after_the_merge_but_headers_stay(world, make_grid):
+    OneShotMerge(world.folder).start(make_grid(world))
+    kept = {p.name for p in (world.folder.path / "arrivals" / "fog").iterdir()}
+    assert kept == {"update.binpb"}
+
+
+def test_parameters_stay_where_the_rules_compare_single_models(make_world, make_grid):
+    world = make_world(rules=Rules(compare_single_models=True))
+    OneShotMerge(world.folder).start(make_grid(world))
+    kept = {p.name for p in (world.folder.path / "arrivals" / "fog").iterdir()}
+    assert kept == {"update.binpb", "parameters.safetensors"}
+
+
+def test_a_site_that_connects_late_is_waited_for(world, make_grid, clock):
+    grid = make_grid(world)
+    late = max(grid.nodes)
+    grid.online.discard(late)
+    sleep = clock.sleep
+
+    def sleeping(seconds: float) -> None:
+        sleep(seconds)
+        if clock.now > 1500:
+            grid.online.add(late)
+
+    clock.sleep = sleeping
+    OneShotMerge(world.folder).start(grid)
+    assert_merged(world, *world.sites)
+
+
+def test_progress_is_asked_for_until_the_update_is_ready(world, make_grid, clock):
+    def react(node, site, request, before):
+        kind = request.WhichOneof("what")
+        if site == "fog" and (kind == "adapt" or (kind == "progress" and before < 4)):
+            return pb.Reply(
+                progress=pb.Progress(state=pb.Progress.STATE_ADAPTING, step=before, steps=9, eta_seconds=60)
+            )
+        return ...
+
+    grid = make_grid(world, react=react)
+    OneShotMerge(world.folder).start(grid)
+    assert len(grid.asked("progress", "fog")) == 5
+    assert len(grid.asked("adapt", "fog")) == 1
+    assert_merged(world, *world.sites)
+
+
+# ------------------------------------------------------- what goes wrong once
+
+
+@pytest.mark.parametrize("code", [NODE_UNAVAILABLE, CRASHED])
+@pytest.mark.parametrize("kind", ["hello", "adapt", "submit"])
+def test_a_node_that_fails_is_asked_again(world, make_grid, kind, code):
+    def react(node, site, request, before):
+        if site == "fog" and request.WhichOneof("what") == kind and before < 3:
+            return Error(code, "lost")
+        return ...
+
+    OneShotMerge(world.folder).start(make_grid(world, react=react))
+    assert_merged(world, *world.sites)
+    if kind != "hello":
+        assert f"Flower's error {code}" in said(world, "no-answer", "fog")[0]["message"]
+
+
+def test_parts_that_fail_again_and_again_are_asked_for_until_they_come(world, make_grid):
+    small_parts(world)
+    rng = random.Random(1)
+
+    def react(node, site, request, before):
+        if request.WhichOneof("what") == "submit" and request.submit.parameters and rng.random() < 0.5:
+            return Error(NODE_UNAVAILABLE, "lost")
+        return ...
+
+    OneShotMerge(world.folder).start(make_grid(world, react=react))
+    assert_merged(world, *world.sites)
+
+
+@pytest.mark.parametrize("kind", ["hello", "adapt", "submit"])
+def test_a_reply_that_never_comes_is_given_up_and_asked_for_again(make_world, make_grid, kind):
+    world = make_world(rules=Rules(deadline_seconds=600, patience_seconds=100_000, minimum_sites=2))
+
+    def react(node, site, request, before):
+        lost = site == "fog" and request.WhichOneof("what") == kind and not before
+        return None if lost else ...
+
+    # A lost reply is noticed when its message's time to live is over, which is the campaign's deadline.
+    OneShotMerge(world.folder).start(make_grid(world, react=react))
+    assert_merged(world, "clear", "night")
+    (missing,) = said(world, "missing")
+    assert missing["site"] == "fog"
+    assert "when the deadline passed" in missing["message"]
+
+
+def test_a_request_that_could_not_be_sent_is_sent_again(world, make_grid):
+    small_parts(world)
+    failed = []
+
+    def refuse(site: str, request: pb.Request) -> bool:
+        key = (site, request.WhichOneof("what"), tuple(request.submit.parameters))
+        failed.append(key)
+        return failed.count(key) == 1 and site == "fog"
+
+    grid = make_grid(world, refuse_push=refuse)
+    OneShotMerge(world.folder).start(grid)
+    assert_merged(world, *world.sites)
+    assert {e["to"] for e in said(world, "no-answer", "fog")} == {"adapt", "submit"}
+    assert said(world, "not-evaluated", "fog")
+
+
+def test_a_site_that_reconnects_under_another_node_is_asked_for_what_is_missing(world, make_grid):
+    small_parts(world)
+    grid = make_grid(world, wait=lambda: 3)
+    old, new = 101, 201
+    grid.nodes[new] = grid.nodes[old]
+    assert grid.nodes[old].name == "fog"
+
+    def react(node, site, request, before):
+        if node == old and request.submit.parameters and before >= 3:
+            grid.online.discard(old)
+            grid.online.add(new)
+            return None
+        return ...
+
+    grid.react = react
+    OneShotMerge(world.folder).start(grid)
+    assert [e["node"] for e in said(world, "connected", "fog")] == [old, new]
+    assert_merged(world, *world.sites)
+
+
+def test_an_adapting_process_that_died_is_started_again_a_few_times(world, make_grid):
+    states = [pb.Progress.STATE_ADAPTING, pb.Progress.STATE_STOPPED]
+
+    def react(node, site, request, before):
+        kind = request.WhichOneof("what")
+        if site == "fog" and kind in ("adapt", "progress"):
+            return pb.Reply(progress=pb.Progress(state=states[kind == "progress"]))
+        return ...
+
+    grid = make_grid(world, react=react)
+    with pytest.raises(QuorumError, match="site fog: its adapting process died 4 times"):
+        OneShotMerge(world.folder).start(grid)
+    assert len(grid.asked("adapt", "fog")) == strategy.MAX_RESTARTS + 1
+
+
+# --------------------------------------------------------- refused and missing
+
+
+def refusing(site: str, kind: str, reply: pb.Reply):
+    def react(node, name, request, before):
+        return reply if name == site and request.WhichOneof("what") == kind else ...
+
+    return react
+
+
+def refusal(reason: str, **fields) -> pb.Reply:
+    return pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.Reason.Value(f"REASON_{reason}"), **fields))
+
+
+FAILURES = {
+    "another campaign": ("hello", refusal("CAMPAIGN", site="fog"), "site fog has joined another campaign"),
+    "no base": ("hello", refusal("BASE", site="fog"), "site fog has not the campaign's base"),
+    "no images": ("adapt", refusal("DATA", site="fog"), "site fog has no images"),
+    "a full disk": ("submit", refusal("STORAGE", site="fog"), "site fog can't write to its disk"),
+    "a bad model": (
+        "submit",
+        refusal("UPDATE", site="fog", tensor="head.bias"),
+        "site fog holds a model that may not leave or can't be merged (tensor head.bias)",
+    ),
+    "an unknown reason": ("submit", pb.Reply(refusal=pb.Refusal(reason=99)), "refused for an unknown reason"),
+    "a failed training": (
+        "progress",
+        pb.Reply(progress=pb.Progress(state=pb.Progress.STATE_FAILED, step=3, steps=9)),
+        "site fog: adapting failed at step 3 of 9",
+    ),
+    "a state that is none": (
+        "adapt",
+        pb.Reply(progress=pb.Progress(state=99)),
+        "its progress is none that is known",
+    ),
+    "a phase that is none": (
+        "adapt",
+        pb.Reply(progress=pb.Progress(state=pb.Progress.STATE_READY, phase=99)),
+        "its progress is none that is known",
+    ),
+    "an unsigned header": ("submit", pb.Reply(header=update_pb2.Signed(payload=b"x")), "the signature is missing"),
+    "parameters nobody asked for": ("adapt", pb.Reply(parameters=pb.Parameters()), "answered parameters to adapt"),
+    "an answer to another question": (
+        "submit",
+        pb.Reply(progress=pb.Progress(state=pb.Progress.STATE_READY)),
+        "answered progress to submit",
+    ),
+    "an empty reply": ("adapt", pb.Reply(), "answered None to adapt"),
+}
+
+
+@pytest.mark.parametrize(("kind", "reply", "why"), FAILURES.values(), ids=FAILURES)
+def test_without_a_site_that_is_needed_nothing_is_merged(make_world, make_grid, kind, reply, why):
+    world = make_world()
+    react = refusing("fog", kind, reply)
+    if kind == "progress":
+
+        def react(node, name, request, before):
+            asked = request.WhichOneof("what")
+            if name != "fog" or asked not in ("adapt", "progress"):
+                return ...
+            return (
+                reply if asked == "progress" else pb.Reply(progress=pb.Progress(state=pb.Progress.STATE_ADAPTING))
+            )
+
+    with pytest.raises(QuorumError) as caught:
+        OneShotMerge(world.folder).start(make_grid(world, react=react))
+    assert caught.value.exit_code == 9
+    assert why in caught.value.what
+    assert "fog" in caught.value.what
+    assert "3 of 3 sites are needed, at most 2 can deliver" in caught.value.what
+    assert not world.folder.merged.exists()
+    assert said(world, "refused", "fog")
+
+
+@pytest.mark.parametrize(
+    ("kind", "reply", "why"), [found for found in FAILURES.values() if found[0] != "progress"]
+)
+def test_without_a_site_that_is_not_needed_the_others_are_merged(make_world, make_grid, kind, reply, why):
+    world = make_world(rules=Rules(minimum_sites=2))
+    OneShotMerge(world.folder).start(make_grid(world, react=refusing("fog", kind, reply)))
+    assert_merged(world, "clear", "night")
+    assert [entry.site for entry in receipt(world).inputs] == ["clear", "night"]
+    report = json.loads((world.folder.merged / "report.json").read_text())
+    assert why in next(entry["message"] for entry in report["sites"] if entry["site"] == "fog")
+
+
+def test_an_update_that_breaks_a_rule_is_refused_by_site_and_tensor(world, make_grid, saved):
+    outbox = world.outbox("fog")
+    header = outbox.header()
+    header.batch_norms[0].count = 0
+    key = world.sites["fog"].signing_key
+    outbox._header.write_bytes(signing.signed(signing.UPDATE, header, key).SerializeToString())
+    with pytest.raises(QuorumError, match=r"site fog: norm\.num_batches_tracked is 0"):
+        OneShotMerge(world.folder).start(make_grid(world))
+    assert not (world.folder.path / "arrivals" / "fog").exists()
+
+
+def test_parameters_that_are_not_what_was_signed_are_refused_and_dropped(world, make_grid):
+    def react(node, site, request, before):
+        if site == "fog" and request.submit.parameters:
+            raw = bytearray(world.outbox("fog").parameters(request.submit.parameters))
+            raw[0] ^= 1
+            return pb.Reply(parameters=pb.Parameters()), {"parameters": bytes(raw)}
+        return ...
+
+    with pytest.raises(QuorumError, match=r"site fog: the bytes of head\.bias are not the ones"):
+        OneShotMerge(world.folder).start(make_grid(world, react=react))
+    assert not (world.folder.path / "arrivals" / "fog").exists()
+
+
+def test_a_site_that_never_connects_is_missed_after_its_patience(make_world, make_grid):
+    world = make_world(rules=Rules(minimum_sites=2, patience_seconds=1000))
+    grid = make_grid(world)
+    grid.online.discard(101)
+    OneShotMerge(world.folder).start(grid)
+    assert_merged(world, "clear", "night")
+    assert said(world, "missing")[0]["message"] == "site fog never connected (waited 1000 s)"
+
+
+def test_a_site_that_falls_silent_is_missed_after_its_patience(make_world, make_grid):
+    world = make_world(rules=Rules(patience_seconds=1000))
+    with pytest.raises(QuorumError, match=r"site fog stopped answering \(waited 1000 s\)"):
+        OneShotMerge(world.folder).start(make_grid(world, react=refusing("fog", "submit", None)))
+
+
+def test_a_site_that_is_not_done_by_the_deadline_is_missed(make_world, make_grid):
+    world = make_world(rules=Rules(deadline_seconds=500, patience_seconds=300))
+    adapting = pb.Reply(progress=pb.Progress(state=pb.Progress.STATE_ADAPTING, eta_seconds=1e9))
+
+    def react(node, site, request, before):
+        return adapting if site == "fog" and request.WhichOneof("what") in ("adapt", "progress") else ...
+
+    with pytest.raises(QuorumError, match="site fog was adapting when the deadline passed"):
+        OneShotMerge(world.folder).start(make_grid(world, react=react))
+
+
+def test_a_failure_that_makes_the_quorum_impossible_ends_the_run_at_once(make_world, make_grid, clock):
+    world = make_world()
+    grid = make_grid(world, react=refusing("fog", "hello", refusal("CAMPAIGN", site="fog")))
+    grid.online.discard(102)  # night would be waited for for a day
+    with pytest.raises(QuorumError):
+        OneShotMerge(world.folder).start(grid)
+    assert clock.now < 1100
+
+
+# ------------------------------------------------------------------ resuming
+
+
+def test_a_second_run_does_not_ask_again_for_what_was_folded(make_world, make_grid):
+    world = make_world(rules=Rules(deadline_seconds=600, patience_seconds=100_000))
+    with pytest.raises(QuorumError, match="site night was ready when the deadline passed"):
+        OneShotMerge(world.folder).start(make_grid(world, react=refusing("night", "submit", None)))
+    with MergeState(world.folder.state) as state:
+        assert state.models == 2
+    again = make_grid(world)
+    OneShotMerge(world.folder).start(again)
+    assert not again.asked("submit", "clear")
+    assert not again.asked("submit", "fog")
+    assert again.asked("submit", "night")
+    assert {e["site"] for e in said(world, "already-folded")} == {"clear", "fog"}
+    resumed = world.folder.state.read_bytes()
+    world.folder.state.unlink()
+    OneShotMerge(world.folder).start(make_grid(world))
+    assert world.folder.state.read_bytes() == resumed
+    assert_merged(world, *world.sites)
+
+
+def test_a_run_after_a_finished_one_merges_the_same_again_without_any_upload(world, make_grid):
+    OneShotMerge(world.folder).start(make_grid(world))
+    before = merged(world)
+    grid = make_grid(world)
+    OneShotMerge(world.folder).start(grid)
+    assert not grid.asked("submit")
+    assert merged(world) == before
+
+
+def test_an_arrival_that_was_cut_off_by_a_crash_is_asked_for_whole(world, make_grid):
+    OneShotMerge(world.folder).start(make_grid(world))
+    before = merged(world)
+    world.folder.state.unlink()  # as if nothing had been folded
+    part = world.folder.path / "arrivals" / "fog" / "parameters.safetensors"
+    part.write_bytes(b"\xaa" * 5000)
+    OneShotMerge(world.folder).start(make_grid(world))
+    assert_merged(world, *world.sites)
+    assert merged(world) == before
+
+
+def test_a_disk_that_is_full_while_folding_ends_the_run_and_the_next_one_succeeds(world, make_grid, monkeypatch):
+    import coordinator.folding as folding
+
+    def full(*_: object) -> None:
+        raise StorageError("can't write state.safetensors: No space left on device", "free some space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(folding, "write_sum", full)
+        with pytest.raises(StorageError, match="No space left"):
+            OneShotMerge(world.folder).start(make_grid(world))
+    assert not world.folder.state.exists()
+    OneShotMerge(world.folder).start(make_grid(world))
+    assert_merged(world, *world.sites)
+
+
+def test_a_run_of_another_campaign_in_the_same_home_starts_from_nothing(world, make_grid):
+    OneShotMerge(world.folder).start(make_grid(world))
+    members = {name: site.request().signing_key for name, site in world.sites.items()}
+    second = world.home.create("two", world.base, members=members, rules=Rules())
+    with pytest.raises(QuorumError, match="has joined another campaign, or none"):
+        OneShotMerge(second).start(make_grid(world))
+    assert not second.state.exists()
+
+
+def test_a_site_that_has_not_joined_this_campaign_is_named(world, make_grid, make_world):
+    other = make_world(campaign="other")
+    grid = make_grid(world)
+    grid.nodes[101] = other.sites["fog"]
+    with pytest.raises(QuorumError, match="site fog has joined another campaign, or none"):
+        OneShotMerge(world.folder).start(grid)
+
+
+def test_a_stranger_is_noted_and_ignored(world, make_grid, make_world):
+    grid = make_grid(world)
+    grid.nodes[500] = make_world(("rain",)).sites["rain"]
+    grid.online.add(500)
+    OneShotMerge(world.folder).start(grid)
+    assert_merged(world, *world.sites)
+    assert said(world, "stranger")[0]["node"] == 500

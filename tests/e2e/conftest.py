@@ -1,0 +1,165 @@
+"""A real federation on this machine: a SuperLink with TLS, and SuperNodes that authenticate."""
+
+import itertools
+import os
+import signal
+import socket
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import tomli_w
+
+from client import base
+from client.site import Joined, Site
+from coordinator import superlink
+from coordinator.home import CampaignFolder, Home, SubmitSettings
+from coordinator.watching import run
+from onebasin.processes import Processes
+from protos.campaign import Rules
+
+SITES = ("alpha", "beta", "gamma")
+ABSENT = "delta"
+"""A site that is registered but whose SuperNode never runs."""
+_numbers = itertools.count(1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Federation:
+    """A coordinator with its SuperLink up, and sites whose SuperNodes can be started and killed."""
+
+    folder: Path
+    home: Home
+    base: Path
+    sites: dict[str, Site]
+    processes: Processes
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def start_node(self, name: str, site: Site | None = None) -> None:
+        found = site or self.sites[name]
+        command = [sys.executable, "-m", "onebasin", "site", "supernode", str(found.folder)]
+        self.processes.start(name, command, os.environ, self.folder / f"supernode-{name}.log")
+
+    def kill_node(self, name: str) -> None:
+        """Kill -9 a site's SuperNode; whoever watches it starts it again."""
+        watcher = psutil.Process(self.processes.pid(name))
+        (node,) = [p for p in watcher.children() if "flower-supernode" in " ".join(p.cmdline())]
+        node.kill()
+
+    def campaign(
+        self, *, join: tuple[str, ...] = SITES, members: tuple[str, ...] = SITES, **rules: Any
+    ) -> CampaignFolder:
+        """Lay down a campaign and let sites join it."""
+        settings = {"deadline_seconds": 120, "patience_seconds": 60, **rules}
+        made = self.home.create(
+            f"campaign-{next(_numbers)}",
+            self.base,
+            members={name: self.sites[name].request().signing_key for name in members},
+            rules=Rules(**settings),
+        )
+        for name in join:
+            self.join(name, made)
+        return made
+
+    def join(self, name: str, campaign: CampaignFolder) -> Joined:
+        return self.sites[name].join(campaign.campaign_file, self.base, self.home.keys / "ca.crt")
+
+    def run(
+        self, campaign: CampaignFolder, on_event: Callable[[dict[str, Any]], None] | None = None
+    ) -> list[dict[str, Any]]:
+        """Run a campaign to its end and return its events."""
+        seen: list[dict[str, Any]] = []
+
+        def note(event: dict[str, Any]) -> None:
+            seen.append(event)
+            if on_event is not None:
+                on_event(event)
+
+        run(campaign, note)
+        return seen
+
+
+@pytest.fixture(scope="session")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    """Start a SuperLink and three SuperNodes; all tests of the session share them."""
+    folder = tmp_path_factory.mktemp("federation")
+    fleet = free_port()
+    home = Home.init(
+        folder / "coordinator",
+        hosts=("localhost", "127.0.0.1"),
+        control_port=free_port(),
+        fleet_address=f"127.0.0.1:{fleet}",
+        submit=SubmitSettings(at_once=2, part_mebibytes=1),
+    )
+    weights = folder / "base.safetensors"
+    base.make(base.recipe(steps=3, images=8), weights, cache=False, say=lambda line: None, threads=1)
+    sites = {name: new_site(folder / name, name, fleet) for name in (*SITES, ABSENT)}
+    with Processes() as processes:
+        found = Federation(folder, home, weights, sites, processes)
+        superlink.write_connection(home)
+        processes.start(
+            "superlink",
+            superlink.superlink_command(home),
+            superlink.environment(home.flower),
+            folder / "superlink.log",
+        )
+        wait_for_port(home.settings.control_port)
+        for name, site in sites.items():
+            (site.keys / "ca.crt").write_bytes((home.keys / "ca.crt").read_bytes())
+            superlink.register(home, site.request())
+            if name != ABSENT:
+                found.start_node(name)
+        yield found
+
+
+def new_site(folder: Path, name: str, port: int) -> Site:
+    """Make a site with a handful of small images and three training steps."""
+    Site.init(folder, name, address=f"127.0.0.1:{port}", domain="night")
+    path = folder / "site.toml"
+    settings = tomllib.loads(path.read_text())
+    settings["data"].update(source_images=8, target_images=8, evaluation_images=2, seed=len(name))
+    settings["adapt"] = {"steps": 3, "checkpoint_every": 1}
+    settings["resources"] = {"device": "cpu", "threads": 1}
+    path.write_text(tomli_w.dumps(settings))
+    return Site.open(folder)
+
+
+def wait_for_port(port: int) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise TimeoutError(port)
+
+
+@pytest.fixture(name="free_port")
+def free_port_fixture() -> int:
+    """Return a port that nobody listens on."""
+    return free_port()
+
+
+@pytest.fixture
+def no_process_left() -> Iterator[None]:
+    """Fail if a test leaves a process behind that it started."""
+    before = {process.pid for process in psutil.process_iter()}
+    yield
+    left = [p for p in psutil.Process(os.getpid()).children(recursive=True) if p.pid not in before]
+    for process in left:
+        os.kill(process.pid, signal.SIGKILL)
+    assert not left, [process.cmdline() for process in left]

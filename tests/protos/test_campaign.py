@@ -1,0 +1,154 @@
+"""Campaigns: what is accepted, what is refused, and what the digest depends on."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from protos import campaign as campaigns
+from protos import campaign_pb2 as pb
+from protos.campaign import DAY, Rules, check_name
+from protos.errors import ConfigurationError
+
+TERMS = {
+    "name": "rain-2026",
+    "base_digest": b"b" * 32,
+    "model": "tiny-resnet",
+    "classes": 19,
+    "members": {"night": b"n" * 32, "fog": b"f" * 32},
+    "rules": Rules(minimum_sites=1, compare_single_models=True, copy="teacher"),
+    "coordinator_key": b"c" * 32,
+}
+
+
+def make(**changes):
+    return campaigns.new_campaign(**{**TERMS, **changes})
+
+
+def changed(**changes) -> bytes:
+    """Return a campaign's bytes with some of its fields changed."""
+    message = pb.Campaign.FromString(make().payload)
+    for name, value in changes.items():
+        here = message
+        *way, last = name.split("__")
+        for step in way:
+            here = getattr(here, step)
+        if value is None:
+            here.ClearField(last)
+        elif isinstance(value, list):
+            here.ClearField(last)
+            getattr(here, last).extend(value)
+        else:
+            setattr(here, last, value)
+    return message.SerializeToString(deterministic=True)
+
+
+def member(site: str, key: bytes) -> pb.Member:
+    return pb.Member(site=site, signing_key=key)
+
+
+def test_what_was_laid_down_can_be_read_again():
+    made = make()
+    again = campaigns.parse(made.payload, "the file")
+    assert again == made
+    assert again.digest == made.digest == hashlib.sha256(b"onebasin campaign v1\n" + made.payload).digest()
+    assert again.name == "rain-2026"
+    assert again.sites == ("fog", "night")
+    assert again.keys == TERMS["members"]
+    assert again.rules == TERMS["rules"]
+
+
+def test_no_minimum_means_all_members():
+    assert make(rules=Rules()).rules.minimum_sites == 2
+
+
+def test_the_same_terms_twice_are_two_campaigns():
+    assert make().digest != make().digest
+
+
+def test_every_term_changes_the_digest():
+    payloads = [
+        changed(),
+        changed(name="sun-2026"),
+        changed(base_digest=b"x" * 32),
+        changed(model="other"),
+        changed(classes=3),
+        changed(rules__minimum_sites=2),
+        changed(rules__deadline_seconds=1),
+        changed(rules__patience_seconds=1),
+        changed(rules__compare_single_models=False),
+        changed(rules__copy=pb.COPY_STUDENT),
+        changed(coordinator_key=b"y" * 32),
+        changed(nonce=b"z" * 16),
+        changed(members=[member("fog", b"f" * 32)]),
+    ]
+    assert len({campaigns.parse(payload, "it").digest for payload in payloads}) == len(payloads)
+
+
+MALFORMED = {
+    "has wire version 2": {"wire_version": 2},
+    "has wire version 0": {"wire_version": None},
+    "'Rain' can't be the name of a campaign": {"name": "Rain"},
+    "'' can't be the name of a campaign": {"name": ""},
+    "'../fog' can't be the name of a site": {"members": [member("../fog", b"f" * 32)]},
+    "has no members": {"members": []},
+    "lists its members twice": {"members": [member("fog", b"f" * 32), member("fog", b"g" * 32)]},
+    "or out of order": {"members": [member("night", b"n" * 32), member("fog", b"f" * 32)]},
+    "has keys that are not 32 bytes": {"members": [member("fog", b"f" * 31)]},
+    "keys that are not 32 bytes long": {"coordinator_key": b""},
+    "gives two members the same key": {"members": [member("fog", b"f" * 32), member("night", b"f" * 32)]},
+    "has no digest of its base": {"base_digest": b"b" * 20},
+    "no digest of its base": {"nonce": b"short"},
+    "doesn't say which copy": {"rules__copy": pb.COPY_UNSPECIFIED},
+    "doesn't say which": {"rules__copy": 9},
+    "wants 3 sites but has 2": {"rules__minimum_sites": 3},
+    "has no deadline": {"rules__deadline_seconds": 0},
+    "no deadline": {"rules__patience_seconds": 0},
+}
+
+
+@pytest.mark.parametrize(("said", "change"), MALFORMED.items(), ids=MALFORMED)
+def test_a_malformed_campaign_is_refused(said, change):
+    with pytest.raises(ConfigurationError) as caught:
+        campaigns.parse(changed(**change), "campaign.binpb")
+    assert said in caught.value.what
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("payload", [b"\xff" * 9, changed() + b"\xfa\x01\x01x", changed()[:-1]])
+def test_bytes_that_are_no_campaign_are_a_configuration_error(payload):
+    with pytest.raises(ConfigurationError, match=r"campaign\.binpb: the Campaign"):
+        campaigns.parse(payload, "campaign.binpb")
+
+
+def test_nothing_at_all_is_no_campaign():
+    with pytest.raises(ConfigurationError):
+        campaigns.parse(b"", "campaign.binpb")
+
+
+def test_an_unknown_copy_is_refused_before_anything_is_laid_down():
+    with pytest.raises(ConfigurationError, match="there is no copy 'both'"):
+        make(rules=Rules(copy="both"))
+
+
+def test_terms_that_make_no_sense_are_refused_when_they_are_laid_down():
+    with pytest.raises(ConfigurationError, match="wants 5 sites but has 2"):
+        make(rules=Rules(minimum_sites=5))
+
+
+def test_a_file_is_read_and_a_missing_one_is_named(tmp_path):
+    made = make()
+    (tmp_path / "campaign.binpb").write_bytes(made.payload)
+    assert campaigns.load(tmp_path / "campaign.binpb") == made
+    with pytest.raises(ConfigurationError, match="can't read the campaign"):
+        campaigns.load(tmp_path / "gone.binpb")
+
+
+@pytest.mark.parametrize("name", ["a", "0", "fog-2", "a" * 40, "x-"])
+def test_names_are_lower_case_letters_digits_and_hyphens(name):
+    assert check_name(name, "site") == name
+
+
+def test_the_defaults_are_those_of_the_documentation():
+    assert Rules() == Rules(0, 7 * DAY, DAY, False, "student")
