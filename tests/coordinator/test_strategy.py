@@ -13,6 +13,7 @@ from flwr.app import Error
 from coordinator import strategy
 from coordinator.merge.state import MergeState
 from coordinator.merging import MODEL, RECEIPT
+from coordinator.report.format import to_json
 from coordinator.strategy import OneShotMerge
 from protos import messages_pb2 as pb
 from protos import receipt_pb2, signing, update_pb2
@@ -24,6 +25,16 @@ from protos.tensorfile import TensorFile
 pytestmark = pytest.mark.usefixtures("clock")
 
 NODE_UNAVAILABLE, CRASHED = 5, 8
+
+
+@pytest.fixture(autouse=True)
+def _plain_report(monkeypatch):
+    """Leave the report's pictures out: they take longer than everything else."""
+
+    def write(folder, report):
+        (folder / "report.json").write_text(to_json(report))
+
+    monkeypatch.setattr(strategy, "write_report", write)
 
 
 def events(world) -> list[dict]:
@@ -365,7 +376,9 @@ def test_without_a_site_that_is_needed_nothing_is_merged(make_world, make_grid, 
 
 
 @pytest.mark.parametrize(
-    ("kind", "reply", "why"), [found for found in FAILURES.values() if found[0] != "progress"]
+    ("kind", "reply", "why"),
+    [found for found in FAILURES.values() if found[0] != "progress"],
+    ids=[name for name, found in FAILURES.items() if found[0] != "progress"],
 )
 def test_without_a_site_that_is_not_needed_the_others_are_merged(make_world, make_grid, kind, reply, why):
     world = make_world(rules=Rules(minimum_sites=2))

@@ -1,0 +1,92 @@
+"""The coordinator's certificate authority vouches for its server, and for nothing else."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+import threading
+from ipaddress import ip_address
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+from coordinator import certificates
+
+HOSTS = ("merge.example", "127.0.0.1", "::1")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    certificates.make(tmp_path / "keys", HOSTS)
+    return tmp_path / "keys"
+
+
+def certificate(path):
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def verify(folder, host, ca=None, when=None):
+    store = Store([certificate((ca or folder) / "ca.crt")])
+    builder = PolicyBuilder().store(store).time(when or datetime.datetime.now(datetime.UTC))
+    name = x509.DNSName(host) if host[0].isalpha() else x509.IPAddress(ip_address(host))
+    return builder.build_server_verifier(name).verify(certificate(folder / "server.pem"), [])
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_the_server_certificate_holds_for_its_hosts(folder, host):
+    assert len(verify(folder, host)) == 2
+
+
+@pytest.mark.parametrize("host", ["other.example", "merge.example.evil", "127.0.0.2"])
+def test_the_server_certificate_holds_for_no_other_host(folder, host):
+    with pytest.raises(VerificationError):
+        verify(folder, host)
+
+
+def test_another_authority_does_not_vouch_for_it(folder, tmp_path):
+    certificates.make(tmp_path / "other", HOSTS)
+    with pytest.raises(VerificationError):
+        verify(folder, HOSTS[0], ca=tmp_path / "other")
+
+
+def test_it_holds_now_and_for_about_a_year(folder):
+    now = datetime.datetime.now(datetime.UTC)
+    verify(folder, HOSTS[0], when=now + datetime.timedelta(days=360))
+    for when in (now + datetime.timedelta(days=370), now - datetime.timedelta(days=1)):
+        with pytest.raises(VerificationError):
+            verify(folder, HOSTS[0], when=when)
+
+
+def test_the_server_certificate_cannot_sign_others(folder):
+    server = certificate(folder / "server.pem")
+    assert not server.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    assert not server.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
+    ca = certificate(folder / "ca.crt")
+    assert ca.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
+
+
+def test_keys_belong_to_their_certificates_and_to_their_owner(folder):
+    for key, name in (("ca.key", "ca.crt"), ("server.key", "server.pem")):
+        private = load_pem_private_key((folder / key).read_bytes(), None)
+        assert private.public_key() == certificate(folder / name).public_key()
+        assert (folder / key).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_client_with_the_authority_can_shake_hands_by_address(folder):
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(folder / "server.pem", folder / "server.key")
+    client = ssl.create_default_context(cafile=folder / "ca.crt")
+    ours, theirs = socket.socketpair()
+
+    def serve() -> None:
+        with server.wrap_socket(theirs, server_side=True) as connection:
+            connection.sendall(b"hello")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with client.wrap_socket(ours, server_hostname="127.0.0.1") as connection:
+        assert connection.recv(5) == b"hello"
+    thread.join()

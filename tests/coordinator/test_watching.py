@@ -1,0 +1,181 @@
+"""Following a run from outside."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from coordinator import superlink, watching
+from coordinator.home import Events
+from coordinator.watching import RunFailedError, run, sentence
+from protos.errors import FederationError
+
+
+@pytest.fixture
+def folder(make_world):
+    return make_world(("fog",), store=False).folder
+
+
+@pytest.fixture(autouse=True)
+def flower(monkeypatch):
+    """Replace Flower's programs and the passing of time; returns what was stopped."""
+    stopped = []
+    now = [0.0]
+
+    class Clock:
+        monotonic = staticmethod(lambda: now[0])
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            now[0] += seconds
+
+    monkeypatch.setattr(watching, "time", Clock)
+    monkeypatch.setattr(superlink, "submit", lambda folder: "run-1")
+    monkeypatch.setattr(superlink, "run_status", lambda home, run_id: "running")
+    monkeypatch.setattr(superlink, "stop_run", lambda home, run_id: stopped.append(run_id))
+    return stopped
+
+
+def during(monkeypatch, *steps):
+    """Let something happen at each look at Flower's clock; afterwards nothing more does."""
+    left = list(steps)
+    sleep = watching.time.sleep
+
+    def sleeping(seconds: float) -> None:
+        sleep(seconds)
+        if left:
+            left.pop(0)()
+
+    monkeypatch.setattr(watching.time, "sleep", staticmethod(sleeping))
+
+
+def test_events_are_shown_as_they_come_and_a_good_end_returns(folder, monkeypatch):
+    events, seen = Events(folder.events), []
+    events.note("from an earlier run")
+    during(
+        monkeypatch,
+        lambda: events.note("connected", "fog"),
+        lambda: (events.note("merged", models=1), folder.end(ok=True, exit_code=0)),
+    )
+    run(folder, lambda event: seen.append(event["event"]))
+    assert seen == ["connected", "merged"]
+
+
+def test_a_line_that_is_still_being_written_is_read_when_it_is_whole(folder, monkeypatch):
+    seen = []
+
+    def write(text: str) -> None:
+        with folder.events.open("a") as file:
+            file.write(text)
+
+    during(
+        monkeypatch,
+        lambda: write('{"event": "conn'),
+        lambda: write('ected"}\n'),
+        lambda: folder.end(ok=True, exit_code=0),
+    )
+    run(folder, lambda event: seen.append(event))
+    assert seen == [{"event": "connected"}]
+
+
+def test_a_bad_end_is_raised_with_its_reason_and_exit_code(folder, monkeypatch):
+    during(monkeypatch, lambda: folder.end(ok=False, exit_code=9, what="too few", fix="mend them"))
+    with pytest.raises(RunFailedError, match="too few") as caught:
+        run(folder, lambda _: None)
+    assert (caught.value.exit_code, caught.value.fix) == (9, "mend them")
+
+
+def test_the_outcome_of_an_earlier_run_does_not_count(folder, monkeypatch):
+    folder.end(ok=False, exit_code=9, what="old", fix="")
+    during(monkeypatch, lambda: folder.end(ok=True, exit_code=0))
+    run(folder, lambda _: None)
+
+
+@pytest.mark.parametrize("status", ["finished:failed", "finished:completed", "finished:stopped"])
+def test_a_run_that_ended_without_a_word_is_noticed(folder, monkeypatch, status):
+    monkeypatch.setattr(superlink, "run_status", lambda home, run_id: status)
+    with pytest.raises(FederationError, match="Flower's run run-1 ended without a result"):
+        run(folder, lambda _: None)
+
+
+def test_an_outcome_that_was_written_just_before_the_end_counts(folder, monkeypatch):
+    def status(home, run_id):
+        folder.end(ok=True, exit_code=0)
+        return "finished:completed"
+
+    monkeypatch.setattr(superlink, "run_status", status)
+    run(folder, lambda _: None)
+
+
+def test_an_interruption_stops_the_run_and_says_so(folder, monkeypatch, flower):
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    during(monkeypatch, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, lambda _: None)
+    assert flower == ["run-1"]
+    assert folder.outcome()["exit_code"] == 130
+
+
+SENTENCES = {
+    "fog: connected": {"event": "connected", "site": "fog", "node": 7},
+    "fog: disconnected": {"event": "disconnected", "site": "fog"},
+    "fog: submitting update abcdef012345 in 4 parts": {
+        "event": "header",
+        "site": "fog",
+        "digest": "abcdef0123456789",
+        "parts": 4,
+    },
+    "fog: update arrived, 1.5 MB": {"event": "arrived", "site": "fog", "bytes": 1_500_000},
+    "fog: folded into the merge state": {"event": "folded", "site": "fog", "digest": "ab"},
+    "fog: was folded in an earlier run": {"event": "already-folded", "site": "fog"},
+    "merging 3 models": {"event": "merging", "models": 3},
+    "merged 3 models": {"event": "merged", "models": 3},
+    "fog: evaluating 5 models": {"event": "evaluating", "site": "fog", "models": 5},
+    "fog: evaluated 5 models": {"event": "evaluated", "site": "fog", "models": 5},
+    "the merge is better": {"event": "reported", "message": "the merge is better"},
+    "fog: adapting (adapt), step 3 of 9, 12 s left": {
+        "event": "progress",
+        "site": "fog",
+        "state": "adapting",
+        "phase": "adapt",
+        "step": 3,
+        "steps": 9,
+        "eta": 12.4,
+    },
+    "fog: ready (update), step 9 of 9": {
+        "event": "progress",
+        "site": "fog",
+        "state": "ready",
+        "phase": "update",
+        "step": 9,
+        "steps": 9,
+        "eta": 0.0,
+    },
+    "fog: refused its head.bias is NaN": {"event": "refused", "site": "fog", "message": "its head.bias is NaN"},
+    "fog: missing never connected": {"event": "missing", "site": "fog", "message": "never connected"},
+    "fog: no-answer lost": {"event": "no-answer", "site": "fog", "to": "adapt", "message": "lost"},
+    "fog: not-evaluated no images": {"event": "not-evaluated", "site": "fog", "message": "no images"},
+    "stranger who": {"event": "stranger", "node": 7, "message": "who"},
+    "something new": {"event": "something new"},
+}
+
+
+@pytest.mark.parametrize(("words", "event"), SENTENCES.items(), ids=SENTENCES)
+def test_each_event_is_put_into_words(words, event):
+    assert sentence({"time": 0.0, **event}) == words
+
+
+def test_every_event_of_a_run_has_its_words_here():
+    """Fails when the coordinator notes an event that no sentence above is of."""
+    import re
+    from pathlib import Path
+
+    noted = set()
+    for path in Path(watching.__file__).parent.glob("*.py"):
+        noted |= set(re.findall(r'\.note\(\s*"([^"]+)"', path.read_text()))
+    assert noted <= {event["event"] for event in SENTENCES.values()}
+    assert len(noted) > 10
+    json.dumps(SENTENCES)
