@@ -198,6 +198,10 @@ def fedavg(folder: Path, base: Path, models: list[Path], submit: SubmitSettings)
             while not superlink.run_status(home, str(run_id)).startswith("finished"):
                 time.sleep(1)
             after = wire(fleet)
+        if not output.with_suffix(".json").exists():
+            log = ["flwr", "log", str(run_id), superlink.CONNECTION, "--show"]
+            said = subprocess.run(log, env=superlink.environment(home.flower), capture_output=True, text=True)
+            raise SystemExit(f"FedAvg failed: {said.stdout}{said.stderr}")
         seconds = json.loads(output.with_suffix(".json").read_text())["seconds"]
     return Measured(seconds, after[0] - before[0], after[1] - before[1], meter.peaks)
 

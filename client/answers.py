@@ -129,10 +129,9 @@ def _submit(joined: Joined, request: pb.Submit) -> Answer:
     outbox = Outbox(joined)
     if not outbox.ready:
         raise RefusedRequestError("there is no update yet", pb.Refusal.REASON_NOT_READY)
-    if request.header:
-        return pb.Reply(header=outbox.envelope()), {}
     log.info("sending %d parameters of the update", len(request.parameters))
-    return pb.Reply(parameters=pb.Parameters()), {PARAMETERS: outbox.parameters(request.parameters)}
+    reply = pb.Reply(header=outbox.envelope()) if request.header else pb.Reply(parameters=pb.Parameters())
+    return reply, {PARAMETERS: outbox.parameters(request.parameters)}
 
 
 def _evaluate(joined: Joined, request: pb.Evaluate, sets: Sets) -> update_pb2.Signed:

@@ -76,6 +76,7 @@ class Outbox:
             envelope.ParseFromString(self._header.read_bytes())
         except (OSError, DecodeError) as error:
             raise ModelFileError(f"can't read the update {self._header}: {error}", "adapt again") from error
+        envelope.DiscardUnknownFields()  # no one reads them, so they don't leave
         return envelope
 
     def digest(self) -> bytes:

@@ -68,20 +68,6 @@ class Arrival:
         """Bytes of all its parameters."""
         return sum(spec.nbytes for spec in self._base.parameters.values())
 
-    def parts(self, size: int) -> Iterator[list[str]]:
-        """Cut the parameters that are missing into parts of about `size` bytes; a larger tensor is its own."""
-        part: list[str] = []
-        held = 0
-        for name in sorted(self.missing):
-            nbytes = self._base.parameters[name].nbytes
-            if part and held + nbytes > size:
-                yield part
-                part, held = [], 0
-            part.append(name)
-            held += nbytes
-        if part:
-            yield part
-
     def take(self, raw: bytes, wanted: list[str]) -> None:
         """Check parameters and write them down.
 
@@ -116,6 +102,20 @@ class Arrival:
         """Drop the parameters. The header stays: it says what was merged."""
         with suppress(FileNotFoundError):
             self.model.unlink()
+
+
+def parts(base: Manifest, size: int) -> Iterator[list[str]]:
+    """Cut a model's parameters into parts of at most `size` bytes; a larger tensor is a part of its own."""
+    part: list[str] = []
+    held = 0
+    for name, spec in base.parameters.items():
+        if part and held + spec.nbytes > size:
+            yield part
+            part, held = [], 0
+        part.append(name)
+        held += spec.nbytes
+    if part:
+        yield part
 
 
 def kept_header(folder: Path, campaign: Campaign, site: str) -> tuple[pb.UpdateHeader, bytes] | None:

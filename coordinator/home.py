@@ -53,7 +53,7 @@ class SubmitSettings:
     """
 
     at_once: int = 3
-    part_mebibytes: int = 64
+    part_mebibytes: int = 48
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,8 @@ def sentence(event: Event) -> str:
     words = {
         "connected": "connected",
         "disconnected": "disconnected",
-        "asked": "asked for its update",
-        "header": f"submitting update {event.get('digest', '')[:12]} in {event.get('parts')} parts",
+        "asked": f"asked for its update, in {event.get('parts')} parts",
+        "header": f"submitting update {event.get('digest', '')[:12]}",
         "arrived": f"update arrived, {event.get('bytes', 0) / 1e6:.1f} MB",
         "folded": "folded into the merge state",
         "already-folded": "was folded in an earlier run",

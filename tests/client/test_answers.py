@@ -96,7 +96,10 @@ def test_a_tensor_that_the_base_does_not_have_is_not_named(make_world):
 def test_the_header_is_sent_as_it_is_kept(ask, world):
     reply, sets = ask(submit=pb.Submit(header=True))
     assert reply.header == world.outbox("fog").envelope()
-    assert not sets
+    assert sets == {PARAMETERS: b""}
+    reply, sets = ask(submit=pb.Submit(header=True, parameters=["scale"]))
+    assert reply.header == world.outbox("fog").envelope()
+    assert sets == {PARAMETERS: world.outbox("fog").parameters(["scale"])}
 
 
 def test_parameters_travel_beside_the_reply(ask, world):

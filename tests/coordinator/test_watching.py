@@ -122,12 +122,8 @@ def test_an_interruption_stops_the_run_and_says_so(folder, monkeypatch, flower):
 SENTENCES = {
     "fog: connected": {"event": "connected", "site": "fog", "node": 7},
     "fog: disconnected": {"event": "disconnected", "site": "fog"},
-    "fog: submitting update abcdef012345 in 4 parts": {
-        "event": "header",
-        "site": "fog",
-        "digest": "abcdef0123456789",
-        "parts": 4,
-    },
+    "fog: asked for its update, in 4 parts": {"event": "asked", "site": "fog", "parts": 4},
+    "fog: submitting update abcdef012345": {"event": "header", "site": "fog", "digest": "abcdef0123456789"},
     "fog: update arrived, 1.5 MB": {"event": "arrived", "site": "fog", "bytes": 1_500_000},
     "fog: folded into the merge state": {"event": "folded", "site": "fog", "digest": "ab"},
     "fog: was folded in an earlier run": {"event": "already-folded", "site": "fog"},

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import signal
 import socket
 import sys
 import time
@@ -155,11 +154,6 @@ def free_port_fixture() -> int:
 
 
 @pytest.fixture
-def no_process_left() -> Iterator[None]:
-    """Fail if a test leaves a process behind that it started."""
-    before = {process.pid for process in psutil.process_iter()}
-    yield
-    left = [p for p in psutil.Process(os.getpid()).children(recursive=True) if p.pid not in before]
-    for process in left:
-        os.kill(process.pid, signal.SIGKILL)
-    assert not left, [process.cmdline() for process in left]
+def free_ports() -> Callable[[int], list[int]]:
+    """Return a function that finds ports that nobody listens on."""
+    return lambda number: [free_port() for _ in range(number)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
-from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file, save_file
 
 app = ServerApp()
 
@@ -23,5 +23,5 @@ def main(grid: Grid, context: Context) -> None:
     initial = ArrayRecord(load_file(str(context.run_config["base"])))
     result = strategy.start(grid, initial, num_rounds=1)
     output = Path(str(context.run_config["output"]))
-    save_file({name: array.numpy() for name, array in result.arrays.items()}, output)
+    save_file(result.arrays.to_torch_state_dict(), output)
     output.with_suffix(".json").write_text(json.dumps({"seconds": time.time() - started}))

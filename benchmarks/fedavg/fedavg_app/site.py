@@ -2,7 +2,7 @@
 
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from safetensors.numpy import load_file
+from safetensors.torch import load_file
 
 app = ClientApp()
 

@@ -1,0 +1,294 @@
+"""Collecting: what each member is asked next, and what its answers change, until each is merged or given up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordinator.arrivals import Arrival, clear, kept_header, parts
+from coordinator.courier import Answer, Courier, kind_of
+from coordinator.folding import Folder
+from coordinator.greeting import RETRY, Greeted
+from coordinator.home import CampaignFolder, Events
+from coordinator.members import Member, State, refusal
+from coordinator.merge.state import MergeState
+from protos import flower, update_pb2
+from protos import messages_pb2 as pb
+from protos.errors import BaseMismatchError, QuorumError, UpdateRefusedError
+from protos.manifest import Manifest
+
+PARAMETERS = "parameters"
+"""The name under which a part's parameters come."""
+_WANTED = {True: "header", False: "parameters"}
+MAX_RESTARTS = 3
+"""How often an adapting process that died is started again."""
+PER_SITE = 2
+"""Parts of one update that may be under way at once: one is read while the other is on the wire."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often to ask: seconds between two looks at a site's progress, at least and at most."""
+
+    least: float = 2.0
+    most: float = 60.0
+
+
+class Collecting:
+    """The conversation in which members adapt and submit.
+
+    Args:
+        folder: The campaign's folder.
+        base: What an update must consist of.
+        courier: Who carries the requests.
+        folding: Who folds what has arrived.
+        pace: How often to ask for progress.
+
+    """
+
+    def __init__(
+        self, folder: CampaignFolder, base: Manifest, courier: Courier, folding: Folder, pace: Pace
+    ) -> None:
+        self.campaign = folder.campaign
+        self.rules = folder.campaign.rules
+        self.started = time.monotonic()
+        self.members = {site: Member(site, self.started) for site in self.campaign.sites}
+        self.events = Events(folder.events)
+        self._folder = folder
+        self._base = base
+        self._courier = courier
+        self._folding = folding
+        self._pace = pace
+        self._submit = folder.home.settings.submit
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.started + self.rules.deadline_seconds - time.monotonic()
+
+    def merged(self) -> int:
+        """Count the members whose updates are in the merge state."""
+        return sum(member.state is State.MERGED for member in self.members.values())
+
+    def resume(self) -> None:
+        """Find out what an earlier run folded already: its digests stand in the state itself."""
+        if not self._folder.state.exists():
+            return
+        with MergeState(self._folder.state) as state:
+            inside = state.digests
+        for member in self.members.values():
+            kept = kept_header(self._arrival(member.site), self.campaign, member.site)
+            if kept is not None and kept[1].hex() in inside:
+                member.header, member.digest = kept
+                member.state = State.MERGED
+                self.events.note("already-folded", member.site, digest=member.digest.hex())
+
+    # ------------------------------------------------------ what is due now
+
+    def requests(self, online: Collection[int]) -> Iterator[tuple[int, pb.Request]]:
+        """Make the requests that are due now, to members whose nodes are connected."""
+        for member in self.members.values():
+            while member.node in online and member.node is not None:
+                request = self._next(member)
+                if request is None:
+                    break
+                yield member.node, request
+
+    def _next(self, member: Member) -> pb.Request | None:
+        now = time.monotonic()
+        asked = self._courier.under_way("submit")
+        if member.state is State.READY and asked < self._submit.at_once and now >= member.due:
+            member.state, member.arrival = State.SUBMITTING, None
+            member.parts = list(parts(self._base, self._submit.part_mebibytes << 20))
+            self.events.note("asked", member.site, parts=len(member.parts))
+            return pb.Request(submit=pb.Submit(header=True, parameters=member.parts.pop(0)))
+        if member.state is State.SUBMITTING:
+            mine = self._courier.under_way("submit", member.node)
+            if member.parts and asked < self._submit.at_once and mine < PER_SITE and now >= member.due:
+                return pb.Request(submit=pb.Submit(parameters=member.parts.pop(0)))
+            return None
+        if now < member.due or self._courier.under_way(node=member.node):
+            return None
+        if member.state is State.CONNECTED:
+            return pb.Request(adapt=pb.Adapt())
+        if member.state is State.ADAPTING:
+            return pb.Request(progress=pb.ProgressQuery())
+        return None
+
+    # ---------------------------------------------------- what has arrived
+
+    def greeted(self, found: Greeted) -> int | None:
+        """Take in which node a site is; return the node that it was before, if it was another."""
+        member = self.members[found.site]
+        if found.refusal:
+            if member.node is None and not member.state.final:
+                self._refuse(member, found.refusal)
+            return None
+        before = member.node if member.node != found.node else None
+        if before is not None and member.state is State.SUBMITTING:
+            member.state = State.READY  # what the old node was asked for won't come
+        member.node, member.heard = found.node, time.monotonic()
+        if member.state is State.ABSENT:
+            member.state = State.CONNECTED
+        self.events.note("connected", member.site, node=found.node)
+        return before
+
+    def disconnected(self, site: str) -> None:
+        """Take in that a site's node is gone."""
+        if not self.members[site].state.final:
+            self.events.note("disconnected", site)
+
+    def take(self, answer: Answer) -> None:
+        """Take in what came of a request."""
+        member = next((m for m in self.members.values() if m.node == answer.node), None)
+        if member is None or member.state.final or member.state is State.FOLDING:
+            return
+        try:
+            self._take_from(member, answer)
+        except (UpdateRefusedError, BaseMismatchError) as error:
+            self._refuse(member, error.what)
+
+    def fold(self) -> None:
+        """Start folding what is complete, and take in what has been folded."""
+        for arrival in self._folding.step():
+            member = self.members[arrival.site]
+            member.state, member.seconds = State.MERGED, time.monotonic() - self.started
+            if not self.rules.compare_single_models:
+                arrival.forget()
+            self.events.note("folded", member.site, digest=member.digest.hex())
+
+    def _take_from(self, member: Member, answer: Answer) -> None:
+        reply = answer.reply
+        if reply is None:
+            self.events.note("no-answer", member.site, to=kind_of(answer.request), message=answer.problem)
+            self._ask_again(member, answer.request)
+            return
+        member.heard = time.monotonic()
+        kind = reply.WhichOneof("what")
+        if kind == "refusal":
+            if reply.refusal.reason == pb.Refusal.REASON_NOT_READY:
+                member.state, member.due = State.CONNECTED, time.monotonic() + RETRY
+                return
+            self._refuse(member, refusal(member.site, reply.refusal))
+        elif kind == "progress" and kind_of(answer.request) in ("adapt", "progress"):
+            self._take_progress(member, reply.progress)
+        elif kind_of(answer.request) == "submit" and kind == _WANTED[answer.request.submit.header]:
+            if member.state is not State.SUBMITTING:
+                return  # its header got lost meanwhile, so all of it is asked for again
+            if kind == "header":
+                self._take_header(member, reply.header)
+            self._take_part(member, answer)
+        else:
+            raise UpdateRefusedError(f"site {member.site}: answered {kind} to {kind_of(answer.request)}")
+
+    def _take_progress(self, member: Member, progress: pb.Progress) -> None:
+        state, now = progress.state, time.monotonic()
+        if state == pb.Progress.STATE_FAILED:
+            tensor = f" (tensor {progress.tensor})" if progress.tensor else ""
+            self._refuse(
+                member,
+                f"site {member.site}: adapting failed at step {progress.step} of {progress.steps}{tensor}; "
+                "`onebasin site status` there says why",
+            )
+            return
+        if state not in pb.Progress.State.values() or progress.phase not in pb.Phase.values():
+            raise UpdateRefusedError(f"site {member.site}: its progress is none that is known here")
+        self.events.note(
+            "progress",
+            member.site,
+            state=pb.Progress.State.Name(state).removeprefix("STATE_").lower(),
+            phase=pb.Phase.Name(progress.phase).removeprefix("PHASE_").lower(),
+            step=progress.step,
+            steps=progress.steps,
+            eta=round(progress.eta_seconds, 1),
+        )
+        if state == pb.Progress.STATE_READY:
+            member.state, member.due = State.READY, now
+        elif state == pb.Progress.STATE_ADAPTING:
+            member.state = State.ADAPTING
+            # The nearer the end, the more often: a third of what is left.
+            member.due = now + min(max(progress.eta_seconds / 3, self._pace.least), self._pace.most)
+        else:
+            member.restarts += member.state is State.ADAPTING
+            if member.restarts > MAX_RESTARTS:
+                self._refuse(member, f"site {member.site}: its adapting process died {member.restarts} times")
+                return
+            member.state, member.due = State.CONNECTED, now + RETRY * member.restarts
+
+    def _take_header(self, member: Member, envelope: update_pb2.Signed) -> None:
+        arrival = Arrival(self._arrival(member.site), self.campaign, self._base, member.site, envelope)
+        member.arrival, member.header, member.digest = arrival, arrival.header, arrival.digest
+        self.events.note("header", member.site, digest=arrival.digest.hex())
+
+    def _take_part(self, member: Member, answer: Answer) -> None:
+        if member.arrival is None or answer.content is None:
+            self._ask_again(member, answer.request)  # its header got lost; without it nothing can be checked
+            return
+        raw = flower.bytes_of(answer.content, PARAMETERS, f"site {member.site}")
+        member.arrival.take(raw, list(answer.request.submit.parameters))
+        if not member.arrival.missing:
+            member.state = State.FOLDING
+            self.events.note("arrived", member.site, digest=member.digest.hex(), bytes=member.arrival.nbytes)
+            self._folding.add(member.arrival)
+
+    def _ask_again(self, member: Member, request: pb.Request) -> None:
+        member.due = time.monotonic() + RETRY
+        if request.submit.header and member.state is State.SUBMITTING:
+            member.state = State.READY
+        elif request.submit.parameters:
+            member.parts.append(list(request.submit.parameters))
+
+    # ------------------------------------------------------------- the rules
+
+    def settled(self) -> bool:
+        """Tell whether every member is merged, refused or missing.
+
+        Raises:
+            QuorumError: Too few can still deliver.
+
+        """
+        now = time.monotonic()
+        for member in self.members.values():
+            if member.state.final or member.state is State.FOLDING:
+                continue
+            if now - member.heard > self.rules.patience_seconds:
+                silent = "never connected" if member.state is State.ABSENT else "stopped answering"
+                self._miss(member, f"site {member.site} {silent} (waited {self.rules.patience_seconds} s)")
+            elif self.left < 0:
+                self._miss(member, f"site {member.site} was {member.state.value} when the deadline passed")
+        self.check_quorum(final=False)
+        return all(member.state.final for member in self.members.values())
+
+    def check_quorum(self, *, final: bool) -> None:
+        """Make sure that enough members have delivered (`final`), or still can.
+
+        Raises:
+            QuorumError: They haven't, or can't; says which are missing and why.
+
+        """
+        lost = [member for member in self.members.values() if member.state in (State.REFUSED, State.MISSING)]
+        possible = len(self.members) - len(lost)
+        merged, needed = self.merged(), self.rules.minimum_sites
+        if (merged if final else possible) >= needed:
+            return
+        reasons = "; ".join(member.reason for member in lost)
+        raise QuorumError(
+            f"campaign {self.campaign.name}: {needed} of {len(self.members)} sites are needed, "
+            f"at most {possible} can deliver, so nothing was merged. {reasons}",
+            "mend these sites and run the campaign again: what the others sent is not asked for twice",
+        )
+
+    def _refuse(self, member: Member, reason: str) -> None:
+        member.state, member.reason = State.REFUSED, reason
+        if member.arrival is not None:
+            clear(member.arrival.folder)
+        self.events.note("refused", member.site, message=reason)
+
+    def _miss(self, member: Member, reason: str) -> None:
+        member.state, member.reason = State.MISSING, reason
+        self.events.note("missing", member.site, message=reason)
+
+    def _arrival(self, site: str) -> Path:
+        return self._folder.path / "arrivals" / site

@@ -1,0 +1,119 @@
+"""Greeting: finding out which site is at the other end of each connected node.
+
+Flower knows nodes, a campaign knows sites. A node is asked with a fresh nonce, and a site proves its name by a
+signature over the nonce, the node and the campaign, so that neither an old answer nor another node's is any good.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from coordinator.courier import Answer
+from coordinator.home import Events
+from coordinator.members import refusal
+from protos import messages_pb2 as pb
+from protos import signing, update_pb2
+from protos.campaign import Campaign
+from protos.errors import BaseMismatchError, UpdateRefusedError
+
+RETRY = 5.0
+"""Seconds until a node that did not answer is greeted again."""
+STRANGER = 60.0
+"""Seconds until one that gave a wrong answer is."""
+
+
+@dataclass(frozen=True)
+class Greeted:
+    """What a greeting brought to light.
+
+    Attributes:
+        site: The site that the node is, or says it is.
+        node: Flower's id of the node.
+        refusal: Why it won't take part; empty if it proved its name.
+
+    """
+
+    site: str
+    node: int
+    refusal: str = ""
+
+
+class Greeter:
+    """Keeps track of the connected nodes and of which site each has proved to be."""
+
+    def __init__(self, campaign: Campaign, events: Events) -> None:
+        self._campaign = campaign
+        self._events = events
+        self._nodes: dict[int, str] = {}  # "" until proved
+        self._nonces: dict[int, bytes] = {}
+        self._due: dict[int, float] = {}
+
+    @property
+    def online(self) -> set[int]:
+        """The nodes that are connected and have proved who they are."""
+        return {node for node, site in self._nodes.items() if site}
+
+    def look(self, connected: set[int]) -> list[str]:
+        """Take in which nodes are connected now; return the sites whose nodes are gone."""
+        for node in connected - self._nodes.keys():
+            self._nodes[node] = ""
+        gone = [(node, self._nodes.pop(node)) for node in self._nodes.keys() - connected]
+        for node, _ in gone:
+            self._due.pop(node, None)
+        return [site for _, site in gone if site]
+
+    def greetings(self, busy: Callable[[int], bool]) -> Iterator[tuple[int, pb.Request]]:
+        """Make a greeting for every node that is due for one and not busy with another request."""
+        now = time.monotonic()
+        for node in [node for node, site in self._nodes.items() if not site]:
+            if now >= self._due.get(node, 0.0) and not busy(node):
+                nonce = self._nonces[node] = secrets.token_bytes(16)
+                yield node, pb.Request(hello=pb.Hello(nonce=nonce))
+
+    def take(self, answer: Answer) -> Greeted | None:
+        """Take in what came of a greeting; None if it proves nothing about any member."""
+        node, reply = answer.node, answer.reply
+        self._due[node] = time.monotonic() + RETRY
+        if reply is None:
+            return None
+        self._due[node] = time.monotonic() + STRANGER
+        if reply.WhichOneof("what") != "hello":
+            # Nothing signed came, so all that is known is the name that a registered node gives itself.
+            said = refusal(reply.refusal.site, reply.refusal)
+            if reply.refusal.site in self._campaign.keys:
+                return Greeted(reply.refusal.site, node, said)
+            self._events.note("stranger", node=node, message=refusal(str(node), reply.refusal))
+            return None
+        try:
+            site = self._proven(reply.hello, node)
+        except (UpdateRefusedError, BaseMismatchError) as error:
+            self._events.note("stranger", node=node, message=error.what)
+            return None
+        self._nodes[node] = site
+        return Greeted(site, node)
+
+    def replaced(self, node: int) -> None:
+        """Forget a node whose site has proved to be another node now."""
+        self._nodes.pop(node, None)
+
+    def _proven(self, envelope: update_pb2.Signed, node: int) -> str:
+        try:
+            claimed = pb.HelloReply.FromString(envelope.payload).site
+        except DecodeError:
+            raise UpdateRefusedError(f"node {node}: the greeting can't be parsed") from None
+        if claimed not in self._campaign.keys:
+            raise UpdateRefusedError(
+                f"site {claimed} is no member of campaign {self._campaign.name}", site=claimed
+            )
+        hello = signing.opened(envelope, signing.HELLO, self._campaign.keys[claimed], pb.HelloReply, claimed)
+        expected = (self._campaign.digest, self._nonces.pop(node, b""), node)
+        if (hello.campaign_digest, hello.nonce, hello.node_id) != expected:
+            raise UpdateRefusedError(
+                f"site {claimed}: the greeting is for another campaign, node or time", site=claimed
+            )
+        return claimed

@@ -1,0 +1,159 @@
+"""Thousands of broken messages: each is refused as such, none is taken, nothing else is raised."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from flwr.app import ConfigRecord, RecordDict
+
+from client.answers import answer
+from coordinator.arrivals import Arrival
+from protos import boundary, campaign, flower, signing, update_pb2
+from protos import messages_pb2 as pb
+from protos.errors import ConfigurationError, OnebasinError, UpdateRefusedError
+
+ROUNDS = 2500
+
+
+def mutations(whole: bytes, count: int, seed: int):
+    """Yield damaged copies: flipped bits, cut, grown, shuffled, repeated, overwritten."""
+    rng = random.Random(seed)
+    made = 0
+    while made < count:
+        found = bytearray(whole)
+        for _ in range(rng.choice((1, 1, 1, 2, 5))):
+            place = rng.randrange(len(found) or 1)
+            match rng.randrange(7):
+                case 0:
+                    found[place : place + 1] = bytes([found[place] ^ 1 << rng.randrange(8)]) if found else b""
+                case 1:
+                    del found[place:]
+                case 2:
+                    found[place:place] = rng.randbytes(rng.randrange(1, 9))
+                case 3:
+                    end = place + rng.randrange(1, 40)
+                    found[place:place] = found[place:end]
+                case 4:
+                    del found[place : place + rng.randrange(1, 40)]
+                case 5:
+                    found[place : place + 8] = b"\xff" * 8
+                case _:
+                    found += rng.randbytes(rng.randrange(1, 30))
+        if bytes(found) != whole:
+            made += 1
+            yield bytes(found)
+
+
+def test_a_damaged_header_is_never_taken_even_when_it_is_signed(world, tmp_path):
+    """The site itself signs each mutation, so only the rules stand in the way."""
+    key = world.sites["fog"].signing_key
+    header = world.outbox("fog").header()
+    taken, harmless = [], 0
+    for payload in mutations(signing.encode(header), ROUNDS, 1):
+        text = b"DSSEv1 %d %b %d %b" % (len(signing.UPDATE), signing.UPDATE.encode(), len(payload), payload)
+        envelope = update_pb2.Signed(purpose=signing.UPDATE, payload=payload, signature=key.sign(text))
+        try:
+            arrival = Arrival(tmp_path / "arrival", world.campaign, world.manifest, "fog", envelope)
+        except OnebasinError:
+            continue
+        # What is taken differs in values that the site is free to choose: sums, statistics, versions.
+        assert same_shape(arrival.header, header)
+        boundary.check_header(arrival.header, world.campaign, world.manifest, "fog")
+        harmless += 1
+        if arrival.header == header:
+            taken.append(payload)
+    assert not taken
+    assert harmless < ROUNDS // 2
+
+
+def same_shape(found: update_pb2.UpdateHeader, wanted: update_pb2.UpdateHeader) -> bool:
+    def shape(header):
+        return (
+            [(p.name, p.dtype, tuple(p.shape)) for p in header.parameters],
+            [(b.layer, len(b.mean), len(b.var), b.count > 0) for b in header.batch_norms],
+            (header.wire_version, header.campaign_digest, header.base_digest, header.site, header.copy),
+        )
+
+    return shape(found) == shape(wanted)
+
+
+def test_a_damaged_envelope_is_never_taken(world, tmp_path):
+    whole = world.outbox("fog").envelope()
+    for content in mutations(whole.SerializeToString(), ROUNDS, 2):
+        record = RecordDict({"message": ConfigRecord({"bytes": content})})
+        try:
+            envelope = flower.message_of(record, update_pb2.Signed, "site fog")
+            Arrival(tmp_path / "arrival", world.campaign, world.manifest, "fog", envelope)
+        except UpdateRefusedError:
+            continue
+        raise AssertionError(f"taken: {content!r}")
+    assert not (tmp_path / "arrival").exists()
+
+
+def test_a_damaged_reply_is_read_as_a_reply_or_refused(world):
+    update = world.outbox("fog").envelope()
+    replies = [
+        pb.Reply(header=update),
+        pb.Reply(progress=pb.Progress(state=2, phase=2, step=3, steps=9, eta_seconds=4.5, tensor="head.bias")),
+        pb.Reply(refusal=pb.Refusal(reason=9, site="fog", tensor="head.bias")),
+    ]
+    for seed, reply in enumerate(replies):
+        for content in mutations(reply.SerializeToString(), 500, seed):
+            record = RecordDict({"message": ConfigRecord({"bytes": content})})
+            try:
+                found = flower.message_of(record, pb.Reply, "node 7")
+            except UpdateRefusedError:
+                continue
+            assert signing.encode(found) == content  # canonical, so no second meaning
+
+
+def test_a_damaged_campaign_is_never_read_as_the_same_one(world):
+    whole = world.campaign.payload
+    for content in mutations(whole, 1000, 3):
+        try:
+            found = campaign.parse(content, "the file")
+        except ConfigurationError:
+            continue
+        assert found.digest != world.campaign.digest
+
+
+def test_a_site_answers_damaged_requests_with_one_of_its_replies(world, monkeypatch):
+    from client import adapting, judge
+
+    monkeypatch.setattr(adapting.subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
+    monkeypatch.setattr(judge, "judge", lambda *_: [])
+    digest = world.campaign.digest
+    requests = [
+        pb.Request(campaign_digest=digest, hello=pb.Hello(nonce=b"n" * 16)),
+        pb.Request(campaign_digest=digest, submit=pb.Submit(parameters=["head.bias", "scale"])),
+        pb.Request(
+            campaign_digest=digest,
+            evaluate=pb.Evaluate(nonce=b"n" * 16, candidates=[pb.Candidate(key="base", parameters={"kind": 1})]),
+        ),
+    ]
+    for seed, request in enumerate(requests):
+        for content in mutations(request.SerializeToString(), 300, seed):
+            record = RecordDict({"message": ConfigRecord({"bytes": content})})
+            try:
+                found = flower.message_of(record, pb.Request, "the coordinator")
+            except UpdateRefusedError:
+                continue
+            reply, sets = answer(world.sites["fog"], found, 7, lambda name: b"")
+            assert reply.WhichOneof("what")
+            if found.campaign_digest != digest:
+                assert reply.refusal.reason == pb.Refusal.REASON_CAMPAIGN
+                assert not sets
+
+
+def test_deep_nesting_is_refused(world):
+    content = b""
+    for _ in range(200):
+        content = b"\x0b" + content + b"\x0c"  # groups in groups
+    with pytest.raises(UpdateRefusedError):
+        signing.decode(content, pb.Reply, "node 7")
+
+
+def test_a_length_that_promises_more_than_there_is_is_refused():
+    with pytest.raises(UpdateRefusedError):
+        signing.decode(b"\x1a\xff\xff\xff\xff\x07" + b"x" * 10, pb.Reply, "node 7")

@@ -1,0 +1,86 @@
+"""The README's commands, run to the letter, but with less training and with ports that are free."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import psutil
+import pytest
+import tomli_w
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+README = Path(__file__).parents[2] / "README.md"
+
+
+def commands() -> list[str]:
+    """Return the lines of the README's bash blocks."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_the_commands_of_the_readme_lead_to_a_merged_model(tmp_path, free_ports):
+    fleet, control = free_ports(2)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    running = []
+    try:
+        for line in commands():
+            words = line.replace("9092", str(fleet)).split()
+            if words[1:3] == ["base", "train"]:
+                words += ["--steps", "3", "--images", "8"]
+            if words[1:3] == ["coordinator", "init"]:
+                words += ["--control-port", str(control)]
+            if words[-1] == "&":
+                log = (tmp_path / f"log{len(running)}").open("w")
+                running.append(subprocess.Popen(words[:-1], cwd=tmp_path, env=environment, stdout=log, stderr=log))
+                if "superlink" in words:
+                    wait_for(control)
+                continue
+            done = subprocess.run(
+                words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+            )
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+            if words[1:3] == ["site", "init"]:
+                shrink(tmp_path / words[3] / "site.toml")
+        merged = tmp_path / "coordinator" / "campaigns" / "autumn" / "merged"
+        for name in ("merged.safetensors", "README.md", "receipt.binpb", "report.json", "report.html"):
+            assert (merged / name).exists()
+        assert "site north, campaign autumn: ready" in done.stdout
+    finally:
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        for process in running:
+            process.wait(30)
+    time.sleep(0.5)
+    left = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
+    assert not left
+
+
+def test_the_files_that_the_readme_links_to_are_there():
+    for link in re.findall(r"\]\((?!https?://)([^)#]+)\)", README.read_text()):
+        assert (README.parent / link).exists(), link
+
+
+def shrink(path: Path) -> None:
+    settings = tomllib.loads(path.read_text())
+    settings["data"].update(source_images=8, target_images=8, evaluation_images=2)
+    settings["adapt"] = {"steps": 3}
+    settings["resources"]["threads"] = 1
+    path.write_text(tomli_w.dumps(settings))
+
+
+def wait_for(port: int) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise TimeoutError(port)

@@ -1,0 +1,248 @@
+"""The command line's contract: what went wrong on standard error, without a traceback, and a documented code."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from client.site import Site
+from onebasin import cli
+from protos.errors import (
+    AdaptationError,
+    BaseMismatchError,
+    ConfigurationError,
+    DataError,
+    FederationError,
+    ModelFileError,
+    OnebasinError,
+    QuorumError,
+    StorageError,
+)
+
+
+@pytest.fixture
+def onebasin(monkeypatch, capsys):
+    """Run the command line in this process; returns its exit code, standard output and standard error."""
+
+    def ran(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["onebasin", *map(str, arguments)])
+        monkeypatch.setattr(cli, "_verbose", False)
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as error:
+            code = error.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return ran
+
+
+@pytest.fixture
+def refused(onebasin):
+    """Run a command that must fail with an error of ours; returns its text."""
+
+    def ran(kind: type[OnebasinError], *arguments: object) -> str:
+        code, out, err = onebasin(*arguments)
+        assert code == kind.exit_code
+        assert err.startswith("error: ")
+        assert "Traceback" not in err + out
+        return err
+
+    return ran
+
+
+def test_a_folder_without_a_site_is_named_with_what_to_do(refused, tmp_path):
+    err = refused(ConfigurationError, "site", "show", tmp_path / "nowhere")
+    assert str(tmp_path / "nowhere") in err
+    assert "→ make one: onebasin site init" in err
+
+
+@pytest.mark.parametrize("command", [["run"], ["status"]])
+def test_a_folder_without_a_coordinator_is_named(refused, tmp_path, command):
+    err = refused(ConfigurationError, "coordinator", *command, tmp_path / "nowhere", "one")
+    assert "there is no coordinator in" in err
+
+
+def test_a_campaign_that_there_is_not_is_named(refused, world):
+    err = refused(ConfigurationError, "coordinator", "run", world.home.folder, "two")
+    assert "there is no campaign two" in err
+
+
+def test_the_wrong_base_has_its_own_code(refused, world, tmp_path, model, saved):
+    other = saved(tmp_path / "other.safetensors", model(99))
+    arguments = ("--campaign", world.folder.campaign_file, "--base", other)
+    err = refused(BaseMismatchError, "site", "join", world.sites["fog"].folder, *arguments)
+    assert "but campaign one starts from base" in err
+    assert "copy the base again" in err
+
+
+def test_a_campaign_of_others_is_refused(refused, world, tmp_path):
+    Site.init(tmp_path / "rain", "rain", address="x:1", domain="night")
+    arguments = ("--campaign", world.folder.campaign_file, "--base", world.base)
+    err = refused(ConfigurationError, "site", "join", tmp_path / "rain", *arguments)
+    assert "campaign one has no site rain" in err
+
+
+def test_a_file_that_is_no_campaign_is_refused(refused, world):
+    arguments = ("--campaign", world.base, "--base", world.base)
+    err = refused(ConfigurationError, "site", "join", world.sites["fog"].folder, *arguments)
+    assert "the Campaign" in err
+
+
+@pytest.mark.parametrize("digest", ["00" * 32, "not-hexadecimal", "0"])
+@pytest.mark.parametrize("command", ["status", "adapt"])
+def test_a_campaign_that_was_not_joined_is_refused(refused, world, command, digest):
+    refused(ConfigurationError, "site", command, world.sites["fog"].folder, "--campaign", digest)
+
+
+def test_an_unknown_setting_suggests_the_nearest(refused, world):
+    path = world.sites["fog"].settings_path
+    path.write_text(path.read_text() + "\n[adapt]\nstpes = 3\n")
+    err = refused(ConfigurationError, "site", "show", world.sites["fog"].folder)
+    assert "adapt: unknown key stpes" in err
+    assert "did you mean steps?" in err
+
+
+def test_a_port_in_use_is_named(refused, world):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        path = world.home.settings_path
+        path.write_text(re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", path.read_text()))
+        err = refused(FederationError, "coordinator", "superlink", world.home.folder)
+    assert f"port {port}" in err
+
+
+def test_a_site_or_a_coordinator_is_not_made_twice(refused, world):
+    refused(ConfigurationError, "coordinator", "init", world.home.folder)
+    arguments = ("--name", "fog", "--superlink", "x:1", "--domain", "night")
+    refused(ConfigurationError, "site", "init", world.sites["fog"].folder, *arguments)
+
+
+def test_two_requests_of_one_name_are_refused(refused, world, tmp_path):
+    twin = Site.init(tmp_path / "twin", "fog", address="x:1", domain="night")
+    arguments = ("--base", world.base, "--site", twin.request_path, "--site", world.sites["fog"].request_path)
+    err = refused(ConfigurationError, "coordinator", "create", world.home.folder, "two", *arguments)
+    assert "sites of the same name" in err
+
+
+KINDS = [ModelFileError, QuorumError, AdaptationError, DataError, StorageError, FederationError, OnebasinError]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_error_of_ours_ends_with_its_code(refused, monkeypatch, kind):
+    def fail(_: Path) -> None:
+        raise kind("it broke", "mend it")
+
+    monkeypatch.setattr(Site, "open", fail)
+    assert refused(kind, "site", "show", "anywhere") == "error: it broke\n  → mend it\n"
+
+
+def test_verbose_shows_the_traceback_too(onebasin, tmp_path):
+    code, _, err = onebasin("--verbose", "site", "show", tmp_path)
+    assert code == ConfigurationError.exit_code
+    assert "Traceback (most recent call last)" in err
+    assert "error: there is no site in" in err
+
+
+def test_an_unexpected_error_is_not_hidden(onebasin, monkeypatch):
+    monkeypatch.setattr(Site, "open", lambda _: {}["gone"])
+    with pytest.raises(KeyError):
+        onebasin("site", "show", "anywhere")
+
+
+def test_an_interruption_ends_with_130(onebasin, monkeypatch):
+    def interrupt(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Site, "open", interrupt)
+    code, out, err = onebasin("site", "show", "anywhere")
+    assert code == 130
+    assert "Traceback" not in out + err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["site", "show"], ["site", "show", "x", "--unknown"], ["nothing"], ["coordinator", "create", "x", "one"]],
+)
+def test_wrong_usage_ends_with_2(onebasin, arguments):
+    code, _, err = onebasin(*arguments)
+    assert code == 2
+    assert "Usage" in err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["site", "adapt", "--help"]])
+def test_help_and_version_end_with_0(onebasin, arguments):
+    code, out, err = onebasin(*arguments)
+    assert code == 0
+    assert "onebasin" in out
+    assert not err
+
+
+def test_the_installed_command_does_the_same(tmp_path):
+    command = [sys.executable, "-m", "onebasin", "site", "show", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == ConfigurationError.exit_code
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        f"error: there is no site in {tmp_path}",
+        "  → make one: onebasin site init",
+    ]
+
+
+# ------------------------------------------------------------- what they say
+
+
+def test_a_site_shows_its_fingerprint_and_campaign(onebasin, world):
+    site = world.sites["fog"]
+    code, out, _ = onebasin("site", "show", site.folder, "--json")
+    assert code == 0
+    assert json.loads(out) == {
+        "site": "fog",
+        "fingerprint": site.request().fingerprint,
+        "campaign": world.campaign.digest.hex(),
+    }
+    assert site.request().fingerprint in onebasin("site", "show", site.folder)[1]
+
+
+def test_a_site_says_how_far_it_is(onebasin, world):
+    code, out, _ = onebasin("site", "status", world.sites["fog"].folder, "--json")
+    found = json.loads(out)
+    assert (code, found["site"], found["campaign"], found["state"]) == (0, "fog", "one", "ready")
+    assert "site fog, campaign one: ready" in onebasin("site", "status", world.sites["fog"].folder)[1]
+
+
+def test_a_coordinator_says_how_far_a_campaign_is(onebasin, world):
+    world.folder.events.write_text('{"time": 1.0, "event": "connected", "site": "fog"}\n')
+    world.folder.end(ok=False, exit_code=9, what="too few", fix="")
+    code, out, _ = onebasin("coordinator", "status", world.home.folder, "one", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["digest"] == world.campaign.digest.hex()
+    assert found["sites"]["fog"]["event"] == "connected"
+    assert found["sites"]["night"] is None
+    assert found["outcome"]["exit_code"] == 9
+    out = onebasin("coordinator", "status", world.home.folder, "one")[1]
+    assert "fog: connected" in out
+    assert "night: nothing heard yet" in out
+    assert "last run: too few" in out
+
+
+def test_both_sides_display_the_same_digest(onebasin, world):
+    requests = [part for site in world.sites.values() for part in ("--site", site.request_path)]
+    code, out, _ = onebasin("coordinator", "create", world.home.folder, "two", "--base", world.base, *requests)
+    assert code == 0
+    campaign = world.home.campaign("two")
+    assert campaign.campaign.digest.hex() in out
+    arguments = ("--campaign", campaign.campaign_file, "--base", world.base)
+    out = onebasin("site", "join", world.sites["fog"].folder, *arguments)[1]
+    assert campaign.campaign.digest.hex() in out
+    assert "clear, fog, night" in out
