@@ -104,7 +104,8 @@ class Home:
         home = cls(folder)
         if home.settings_path.exists():
             raise ConfigurationError(f"there is a coordinator in {folder} already", "choose another folder")
-        certificates.make(home.keys, hosts)
+        # The coordinator itself talks to its SuperLink over loopback.
+        certificates.make(home.keys, dict.fromkeys([*hosts, "localhost", "127.0.0.1"]))
         signing.new_key(home.keys / "signing.pem")
         files.make_folder(home.flower)
         submit = submit or SubmitSettings()

@@ -36,8 +36,10 @@ def test_the_commands_of_the_readme_lead_to_a_merged_model(tmp_path, free_ports)
             if words[1:3] == ["coordinator", "init"]:
                 words += ["--control-port", str(control)]
             if words[-1] == "&":
-                log = (tmp_path / f"log{len(running)}").open("w")
-                running.append(subprocess.Popen(words[:-1], cwd=tmp_path, env=environment, stdout=log, stderr=log))
+                with (tmp_path / f"log{len(running)}").open("w") as log:
+                    running.append(
+                        subprocess.Popen(words[:-1], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+                    )
                 if "superlink" in words:
                     wait_for(control)
                 continue

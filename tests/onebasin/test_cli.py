@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 
 from client.site import Site
 from onebasin import cli
@@ -246,3 +248,29 @@ def test_both_sides_display_the_same_digest(onebasin, world):
     out = onebasin("site", "join", world.sites["fog"].folder, *arguments)[1]
     assert campaign.campaign.digest.hex() in out
     assert "clear, fog, night" in out
+
+
+def test_every_argument_and_option_says_what_it_is():
+
+    def walk(command, path):
+        for parameter in command.params:
+            if not getattr(parameter, "hidden", False):
+                assert getattr(parameter, "help", None), f"{path} {parameter.name}"
+        assert command.help, path
+        for name, sub in getattr(command, "commands", {}).items():
+            walk(sub, f"{path} {name}")
+
+    walk(typer.main.get_command(cli.app), "onebasin")
+
+
+def test_the_shell_can_complete_commands():
+    environment = {
+        **os.environ,
+        "_ONEBASIN_COMPLETE": "complete_bash",
+        "COMP_WORDS": "onebasin coordinator ",
+        "COMP_CWORD": "2",
+    }
+    done = subprocess.run(
+        [Path(sys.executable).parent / "onebasin"], env=environment, capture_output=True, text=True
+    )
+    assert "create" in done.stdout.split()
