@@ -37,6 +37,7 @@ from coordinator.home import Home, SubmitSettings
 from coordinator.watching import run as run_campaign
 from onebasin.processes import Processes
 from protos.campaign import Rules
+from protos.programs import environment, free_port
 from protos.tensorfile import write_arrays
 
 ROLES = {
@@ -116,14 +117,6 @@ def wire(port: int) -> tuple[int, int]:
     return received, sum(map(int, re.findall(r"bytes_acked:(\d+)", said)))
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 @contextmanager
 def federation(folder: Path, models: list[Path], submit: SubmitSettings) -> Iterator[tuple[Home, list[Site], int]]:
     """Bring up a SuperLink and one SuperNode per model."""
@@ -142,7 +135,7 @@ def federation(folder: Path, models: list[Path], submit: SubmitSettings) -> Iter
     with Processes() as processes:
         superlink.write_connection(home)
         command = superlink.superlink_command(home)
-        processes.start("superlink", command, superlink.environment(home.flower), folder / "superlink.log")
+        processes.start("superlink", command, environment(home.flower), folder / "superlink.log")
         until = time.monotonic() + 60
         while time.monotonic() < until:
             try:
@@ -155,7 +148,7 @@ def federation(folder: Path, models: list[Path], submit: SubmitSettings) -> Iter
             superlink.register(home, site.request())
             command = supernode.command(site)
             command[-1] += f" model={json.dumps(str(path))}"  # for FedAvg's sites
-            processes.start(site.name, command, supernode.environment(site), folder / f"{site.name}.log")
+            processes.start(site.name, command, environment(site.folder / "flower"), folder / f"{site.name}.log")
         yield home, sites, fleet
 
 
@@ -200,7 +193,7 @@ def fedavg(folder: Path, base: Path, models: list[Path], submit: SubmitSettings)
             after = wire(fleet)
         if not output.with_suffix(".json").exists():
             log = ["flwr", "log", str(run_id), superlink.CONNECTION, "--show"]
-            said = subprocess.run(log, env=superlink.environment(home.flower), capture_output=True, text=True)
+            said = subprocess.run(log, env=environment(home.flower), capture_output=True, text=True)
             raise SystemExit(f"FedAvg failed: {said.stdout}{said.stderr}")
         seconds = json.loads(output.with_suffix(".json").read_text())["seconds"]
     return Measured(seconds, after[0] - before[0], after[1] - before[1], meter.peaks)

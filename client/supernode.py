@@ -11,19 +11,18 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 
 from client.client_app import SITE_FOLDER
 from client.site import Site
 from protos.errors import ConfigurationError, FederationError
+from protos.programs import environment, free_port
 
 KNOCKING = 120.0
 """Seconds for which a refused SuperNode tries again."""
@@ -32,19 +31,6 @@ _GRACE = 10.0
 _REFUSED = "305"  # Flower's exit code: the SuperLink does not know this key, or still holds its last connection
 _EXIT_CODE = re.compile(rb"Exit Code: (\d+)")
 _PR_SET_PDEATHSIG = 1
-
-
-def environment(site: Site) -> dict[str, str]:
-    """Return its environment: Flower's programs beside this Python, quiet, at home in the site's folder."""
-    return {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "FLWR_HOME": str(site.folder / "flower"),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
-        "PYTHONUNBUFFERED": "1",
-    }
 
 
 def command(site: Site) -> list[str]:
@@ -65,7 +51,7 @@ def command(site: Site) -> list[str]:
         *("--superlink", site.settings.superlink.address),
         *("--root-certificates", str(certificate)),
         *("--auth-supernode-private-key", str(site.node_key)),
-        *("--port", str(_free_port())),  # between the SuperNode and its own apps, on loopback
+        *("--port", str(free_port())),  # between the SuperNode and its own apps, on loopback
         *("--node-config", f"{SITE_FOLDER}={json.dumps(str(site.folder))}"),
     ]
 
@@ -85,7 +71,7 @@ def serve(site: Site, say: Callable[[str], None]) -> None:
     refused_since: float | None = None
     while True:
         started = time.monotonic()
-        code, reason = _run(command(site), environment(site))
+        code, reason = _run(command(site), environment(site.folder / "flower"))
         if code == 0:
             return
         if reason != _REFUSED:
@@ -154,10 +140,3 @@ def _die_with_parent() -> None:
     """Let the kernel end the SuperNode if this process is killed: nobody would watch it any more."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -84,12 +84,12 @@ def superlink(folder: HomeArgument) -> None:
 
     from coordinator import superlink as flower
     from coordinator.home import Home
+    from protos.programs import environment
 
     home = Home.open(folder)
     flower.write_connection(home)
     command = flower.superlink_command(home)
-    environment = flower.environment(home.flower)
-    os.execvpe(command[0], command, environment)  # noqa: S606
+    os.execvpe(command[0], command, environment(home.flower))  # noqa: S606
 
 
 @app.command()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +15,12 @@ from coordinator.server_app import CAMPAIGN_FOLDER
 from protos import files
 from protos.enrolment import Request
 from protos.errors import ConfigurationError, FederationError
+from protos.programs import environment
 
 BUNDLE = Path(__file__).parent / "bundle"
 """What Flower ships to the sites."""
 CONNECTION = "coordinator"
 """The name of the connection in Flower's configuration."""
-
-
-def environment(flower_home: Path) -> dict[str, str]:
-    """Return the environment for Flower's programs: found beside this Python, quiet, and at home in one folder."""
-    return {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "FLWR_HOME": str(flower_home),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
-        "PYTHONUNBUFFERED": "1",
-    }
 
 
 def superlink_command(home: Home) -> list[str]:

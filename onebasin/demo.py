@@ -31,6 +31,7 @@ from onebasin.progress import Screen
 from protos import files
 from protos.campaign import Rules
 from protos.errors import ConfigurationError, FederationError
+from protos.programs import environment, free_port
 
 DOMAINS = ("clear", "dusty", "adverse", "night")
 NAME = "demo"
@@ -65,7 +66,7 @@ def run_demo(folder: Path | None, *, quick: bool, seed: int) -> Path:
         base.make(recipe, folder / "base.safetensors", cache=True, say=say.detail)
 
         say("making a coordinator and four sites, each with keys of its own")
-        fleet, control = _free_ports(2)
+        fleet, control = free_port(), free_port()
         home = Home.init(
             folder / "coordinator",
             hosts=("localhost", "127.0.0.1"),
@@ -104,7 +105,7 @@ def _start(processes: Processes, home: Home, sites: list[Site], folder: Path) ->
     logs = files.make_folder(folder / "logs")
     superlink.write_connection(home)
     command = superlink.superlink_command(home)
-    processes.start("the SuperLink", command, superlink.environment(home.flower), logs / "superlink.log")
+    processes.start("the SuperLink", command, environment(home.flower), logs / "superlink.log")
     _wait_for(home.settings.control_port, processes)
     for site in sites:
         superlink.register(home, site.request())
@@ -158,17 +159,6 @@ def _new_folder(folder: Path | None) -> Path:
     if folder.exists() and any(folder.iterdir()):
         raise ConfigurationError(f"the folder {folder} is not empty", "name another with --folder, or none")
     return files.make_folder(folder).resolve()
-
-
-def _free_ports(number: int) -> list[int]:
-    probes = [socket.socket() for _ in range(number)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -73,13 +72,6 @@ def test_a_control_port_in_use_is_named(home, taken):
 def test_an_address_that_is_none_is_a_configuration_error(home, address):
     with pytest.raises(ConfigurationError, match="is no address"):
         superlink.superlink_command(home(fleet=address))
-
-
-def test_flowers_programs_are_found_beside_this_python_and_send_no_telemetry(tmp_path):
-    found = superlink.environment(tmp_path)
-    assert found["PATH"].split(":")[0] == str(Path(sys.executable).parent)
-    assert found["FLWR_HOME"] == str(tmp_path)
-    assert found["FLWR_TELEMETRY_ENABLED"] == "0"
 
 
 def test_flwr_is_told_where_the_superlink_is(home):

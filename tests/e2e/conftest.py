@@ -22,17 +22,12 @@ from coordinator.home import CampaignFolder, Home, SubmitSettings
 from coordinator.watching import run
 from onebasin.processes import Processes
 from protos.campaign import Rules
+from protos.programs import environment, free_port
 
 SITES = ("alpha", "beta", "gamma")
 ABSENT = "delta"
 """A site that is registered but whose SuperNode never runs."""
 _numbers = itertools.count(1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @dataclass
@@ -111,7 +106,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
         processes.start(
             "superlink",
             superlink.superlink_command(home),
-            superlink.environment(home.flower),
+            environment(home.flower),
             folder / "superlink.log",
         )
         wait_for_port(home.settings.control_port)
@@ -145,15 +140,3 @@ def wait_for_port(port: int) -> None:
         else:
             return
     raise TimeoutError(port)
-
-
-@pytest.fixture(name="free_port")
-def free_port_fixture() -> int:
-    """Return a port that nobody listens on."""
-    return free_port()
-
-
-@pytest.fixture
-def free_ports() -> Callable[[int], list[int]]:
-    """Return a function that finds ports that nobody listens on."""
-    return lambda number: [free_port() for _ in range(number)]

@@ -22,6 +22,7 @@ from coordinator.watching import RunFailedError
 from protos import receipt_pb2, signing, update_pb2
 from protos.campaign import Rules
 from protos.digest import file_digest
+from protos.programs import free_port
 from protos.tensorfile import TensorFile
 
 SITES = ("alpha", "beta", "gamma")
@@ -247,8 +248,8 @@ def test_a_node_that_trusts_another_authority_does_not_connect_and_is_named(fede
     assert "certificate" in (federation.folder / "supernode-delta.log").read_text().lower()
 
 
-def test_a_coordinator_without_its_superlink_says_so(tmp_path, federation, free_port):
-    home = Home.init(tmp_path / "c", hosts=("127.0.0.1",), control_port=free_port, fleet_address="127.0.0.1:1")
+def test_a_coordinator_without_its_superlink_says_so(tmp_path, federation):
+    home = Home.init(tmp_path / "c", hosts=("127.0.0.1",), control_port=free_port(), fleet_address="127.0.0.1:1")
     request = federation.sites["alpha"].request()
     home.create("lonely", federation.base, members={"alpha": request.signing_key}, rules=Rules())
     command = [sys.executable, "-m", "onebasin", "coordinator", "run", str(home.folder), "lonely"]

@@ -14,6 +14,8 @@ import psutil
 import pytest
 import tomli_w
 
+from protos.programs import free_port
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 README = Path(__file__).parents[2] / "README.md"
 
@@ -24,8 +26,8 @@ def commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line.strip()]
 
 
-def test_the_commands_of_the_readme_lead_to_a_merged_model(tmp_path, free_ports):
-    fleet, control = free_ports(2)
+def test_the_commands_of_the_readme_lead_to_a_merged_model(tmp_path):
+    fleet, control = free_port(), free_port()
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     running = []
     try:
