@@ -10,10 +10,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -224,7 +226,7 @@ class CampaignFolder:
     ::
 
         campaign.binpb  base.safetensors
-        events.jsonl                      one line per event
+        events.jsonl  run.lock            one line per event; held while a run is on
         arrivals/<site>/                  an update on its way in, and its signed header
         state.safetensors                 the merge state
         evaluations/<site>.binpb          signed scores
@@ -264,6 +266,23 @@ class CampaignFolder:
     def campaign(self) -> Campaign:
         """The campaign itself."""
         return campaigns.load(self.campaign_file)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the campaign: two runs at once would write one merge state. A dead run holds nothing.
+
+        Raises:
+            ConfigurationError: Another run holds it.
+
+        """
+        with (self.path / "run.lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigurationError(
+                    f"campaign {self.path.name} is running already", "watch it: onebasin coordinator status"
+                ) from None
+            yield
 
     def outcome(self) -> dict[str, Any] | None:
         """Return how the last run ended, or None if it did not."""

@@ -28,13 +28,14 @@ def main(grid: Grid, context: Context) -> None:
     logging.getLogger("onebasin").setLevel(logging.INFO)
     path = Path(str(context.run_config[CAMPAIGN_FOLDER]))
     folder = CampaignFolder(Home.open(path.parent.parent), path)
-    try:
-        OneShotMerge(folder).start(grid)
-    except OnebasinError as error:
-        folder.end(ok=False, exit_code=error.exit_code, what=error.what, fix=error.fix)
-        raise
-    except BaseException as error:
-        what = f"the coordinator failed: {type(error).__name__}: {error}"
-        folder.end(ok=False, exit_code=1, what=what, fix="see superlink.log in the coordinator's folder")
-        raise
-    folder.end(ok=True, exit_code=0)
+    with folder.alone():
+        try:
+            OneShotMerge(folder).start(grid)
+        except OnebasinError as error:
+            folder.end(ok=False, exit_code=error.exit_code, what=error.what, fix=error.fix)
+            raise
+        except BaseException as error:
+            what = f"the coordinator failed: {type(error).__name__}: {error}"
+            folder.end(ok=False, exit_code=1, what=what, fix="the SuperLink's output says more")
+            raise
+        folder.end(ok=True, exit_code=0)

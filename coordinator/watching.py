@@ -33,11 +33,13 @@ def run(folder: CampaignFolder, on_event: Callable[[Event], None]) -> None:
         on_event: Called with each event of the run.
 
     Raises:
+        ConfigurationError: It is running already.
         RunFailedError: It ended without a merged model.
         FederationError: The SuperLink can't be reached, or the run died without a word.
 
     """
-    folder.forget_outcome()
+    with folder.alone():
+        folder.forget_outcome()
     seen = folder.events.stat().st_size if folder.events.exists() else 0
     run_id = superlink.submit(folder)
     try:
@@ -62,7 +64,7 @@ def _wait(folder: CampaignFolder, run_id: str, seen: int, on_event: Callable[[Ev
         if finished:
             raise FederationError(
                 f"campaign {folder.campaign.name}: Flower's run {run_id} ended without a result",
-                "see superlink.log in the coordinator's folder, then run it again",
+                "the SuperLink's output says more; then run it again",
             )
         if time.monotonic() - asked > _ASK:
             asked = time.monotonic()

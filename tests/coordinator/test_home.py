@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from coordinator import home as module
+from coordinator import watching
 from coordinator.home import CampaignFolder, Events, Home, SubmitSettings
 from protos import campaign as campaigns
 from protos import signing
@@ -176,3 +177,12 @@ def test_everything_of_a_campaign_is_in_its_folder(home):
     folder = CampaignFolder(home, home.folder / "campaigns" / "x")
     for path in (folder.campaign_file, folder.base, folder.state, folder.merged, folder.events):
         assert path.parent == folder.path
+
+
+def test_a_campaign_that_is_running_is_not_run_a_second_time(world):
+    ran = []
+    with world.folder.alone(), pytest.raises(ConfigurationError, match="is running already"):
+        watching.run(world.folder, ran.append)
+    assert not ran
+    with world.folder.alone():
+        pass
