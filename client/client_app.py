@@ -31,13 +31,12 @@ def handle(message: Message, context: Context) -> Message:
         site = Site.open(Path(str(context.node_config[SITE_FOLDER])))
         _log_to(site)
         request = flower.message_of(message.content, pb.Request, "the coordinator")
+        reply, sets = answer(
+            site, request, context.node_id, lambda name: flower.bytes_of(message.content, name, "the coordinator")
+        )
     except Exception as error:  # whatever Flower caught, it would send on with its text
         logging.getLogger("onebasin.site").error("can't answer: %s", error)
-        reply = pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.REASON_CONFIGURATION))
-        return Message(flower.packed(reply), reply_to=message)
-    reply, sets = answer(
-        site, request, context.node_id, lambda name: flower.bytes_of(message.content, name, "the coordinator")
-    )
+        reply, sets = pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.REASON_CONFIGURATION)), {}
     return Message(flower.packed(reply, sets), reply_to=message)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -209,7 +210,8 @@ class Collecting:
         elif state == pb.Progress.STATE_ADAPTING:
             member.state = State.ADAPTING
             # The nearer the end, the more often: a third of what is left.
-            member.due = now + min(max(progress.eta_seconds / 3, self._pace.least), self._pace.most)
+            wait = progress.eta_seconds / 3 if math.isfinite(progress.eta_seconds) else self._pace.most
+            member.due = now + min(max(wait, self._pace.least), self._pace.most)
         else:
             member.restarts += member.state is State.ADAPTING
             if member.restarts > MAX_RESTARTS:

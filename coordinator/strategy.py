@@ -33,8 +33,9 @@ log = logging.getLogger("onebasin.coordinator")
 
 TICK = 0.2
 """Seconds between two looks at what has arrived."""
-_LEAST_TTL = 60.0
-"""Seconds that a request lives at least, however near the deadline is."""
+_TTL = {"submit": 3600.0}
+_QUESTION_TTL = 120.0
+"""Seconds that a request lives: a reply that Flower loses without a word is asked for again after that."""
 
 
 class OneShotMerge(Strategy):
@@ -178,4 +179,4 @@ class OneShotMerge(Strategy):
 
     def _message(self, node: int, request: pb.Request) -> Message:
         request.campaign_digest = self.campaign.digest
-        return self._courier.message(node, request, ttl=max(self._collecting.left, _LEAST_TTL))
+        return self._courier.message(node, request, ttl=_TTL.get(kind_of(request), _QUESTION_TTL))
