@@ -272,7 +272,14 @@ def test_an_interrupted_run_is_stopped_and_its_end_is_written_down(federation):
         str(federation.home.folder),
         campaign.path.name,
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background of a shell, Ctrl-C is ignored, and that would be inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     time.sleep(5)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)

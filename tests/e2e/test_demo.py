@@ -53,7 +53,14 @@ def test_the_demo_ends_with_a_table_a_report_with_pictures_and_no_process(tmp_pa
 def test_an_interrupted_demo_leaves_no_process_behind(tmp_path, number):
     folder = tmp_path / "run"
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([*DEMO, "--folder", str(folder)], stdout=log, stderr=log, cwd=tmp_path)
+        process = subprocess.Popen(
+            [*DEMO, "--folder", str(folder)],
+            stdout=log,
+            stderr=log,
+            cwd=tmp_path,
+            # Where the tests run in the background of a shell, Ctrl-C is ignored, and that would be inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
     until = time.monotonic() + 200
     while "connected" not in (tmp_path / "log").read_text():
         assert process.poll() is None, (tmp_path / "log").read_text()
