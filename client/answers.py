@@ -24,6 +24,7 @@ from protos.errors import (
     StorageError,
     UpdateRefusedError,
 )
+from protos.flower import PARAMETERS
 from protos.tensorfile import TensorFile
 
 Sets = Callable[[str], bytes]
@@ -31,7 +32,6 @@ Sets = Callable[[str], bytes]
 Answer = tuple[pb.Reply, Mapping[str, bytes]]
 """A reply, and the sets of parameters that go with it."""
 
-PARAMETERS = "parameters"
 log = logging.getLogger("onebasin.site")
 
 _REASONS: list[tuple[type[OnebasinError], pb.Refusal.Reason]] = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from coordinator.arrivals import Arrival, clear, kept_header, parts
 from coordinator.courier import Answer, Courier, kind_of
-from coordinator.folding import Folder
+from coordinator.folding import Folding
 from coordinator.greeting import RETRY, Greeted
 from coordinator.home import CampaignFolder, Events
 from coordinator.members import Member, State, refusal
@@ -20,8 +20,6 @@ from protos import messages_pb2 as pb
 from protos.errors import BaseMismatchError, QuorumError, UpdateRefusedError
 from protos.manifest import Manifest
 
-PARAMETERS = "parameters"
-"""The name under which a part's parameters come."""
 _WANTED = {True: "header", False: "parameters"}
 MAX_RESTARTS = 3
 """How often an adapting process that died is started again."""
@@ -50,7 +48,7 @@ class Collecting:
     """
 
     def __init__(
-        self, folder: CampaignFolder, base: Manifest, courier: Courier, folding: Folder, pace: Pace
+        self, folder: CampaignFolder, base: Manifest, courier: Courier, folding: Folding, pace: Pace
     ) -> None:
         self.campaign = folder.campaign
         self.rules = folder.campaign.rules
@@ -228,7 +226,7 @@ class Collecting:
         if member.arrival is None or answer.content is None:
             self._ask_again(member, answer.request)  # its header got lost; without it nothing can be checked
             return
-        raw = flower.bytes_of(answer.content, PARAMETERS, f"site {member.site}")
+        raw = flower.bytes_of(answer.content, flower.PARAMETERS, f"site {member.site}")
         member.arrival.take(raw, list(answer.request.submit.parameters))
         if not member.arrival.missing:
             member.state = State.FOLDING

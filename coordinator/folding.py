@@ -19,7 +19,7 @@ from protos.manifest import Manifest
 log = logging.getLogger("onebasin.coordinator")
 
 
-class Folder:
+class Folding:
     """Folds arrivals into the state file, a batch at a time."""
 
     def __init__(self, state: Path, base: Manifest) -> None:

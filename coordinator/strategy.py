@@ -19,7 +19,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from coordinator.collecting import Collecting, Pace
 from coordinator.courier import Answer, Courier, kind_of
 from coordinator.evaluating import Evaluating
-from coordinator.folding import Folder
+from coordinator.folding import Folding
 from coordinator.greeting import Greeter
 from coordinator.home import CampaignFolder, Events
 from coordinator.merging import merge
@@ -77,7 +77,7 @@ class OneShotMerge(Strategy):
         self._courier = Courier(grid)
         self._greeter = Greeter(self.campaign, self.events)
         self.summary()
-        with TensorFile(self.folder.base) as base, Folder(self.folder.state, base.manifest) as folding:
+        with TensorFile(self.folder.base) as base, Folding(self.folder.state, base.manifest) as folding:
             self._collecting = Collecting(self.folder, base.manifest, self._courier, folding, self._pace)
             self._collecting.resume()
             while not self._collecting.settled():

@@ -19,6 +19,8 @@ from protos.manifest import Manifest
 from protos.tensorfile import TensorFile
 
 MESSAGE, BYTES, STYPE, VALUES = "message", "bytes", "onebasin.raw", "values"
+PARAMETERS = "parameters"
+"""The set in which a part of an update travels."""
 
 M = TypeVar("M", bound=Message)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -156,18 +155,6 @@ def write_arrays(
     ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     specs = {name: TensorSpec(dtypes.by_name(str(array.dtype)), array.shape) for name, array in ordered.items()}
     write_tensors(path, specs, ((name, [array.tobytes()]) for name, array in ordered.items()), metadata)
-
-
-@contextmanager
-def model_files(*paths: Path) -> Iterator[list[TensorFile]]:
-    """Open several files and close them all."""
-    opened: list[TensorFile] = []
-    try:
-        opened.extend(TensorFile(path) for path in paths)
-        yield opened
-    finally:
-        for file in opened:
-            file.close()
 
 
 def header_bytes(specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -> bytes:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from protos.errors import StorageError
+from protos.files import make_folder, write
 
 from .card import model_card
 from .format import to_json
@@ -60,30 +57,7 @@ def write_report(
         files.html: render_html(report, pictures, class_colours),
         files.card: model_card(report, license_id),
     }
+    make_folder(folder)
     for path, text in texts.items():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _replace(path, text.encode("utf-8"))
-        except OSError as error:
-            raise StorageError(
-                f"{path} can't be written: {error.strerror or error}.",
-                "Free space, or name a folder that you may write.",
-            ) from error
+        write(path, text)
     return files
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a temporary file beside ``path``, force it to the disk, and give it the name."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp's 0600 would hide a report from those it is for
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from coordinator.arrivals import Arrival, clear, kept_header, parts
-from coordinator.folding import Folder, fold
+from coordinator.folding import Folding, fold
 from coordinator.merge.state import MergeState
 from protos import signing
 from protos.errors import SignatureError, StorageError, UpdateRefusedError
@@ -159,7 +159,7 @@ def complete(arrive, world, *sites: str) -> list[Arrival]:
     return arrivals
 
 
-def wait(folder: Folder) -> list[str]:
+def wait(folder: Folding) -> list[str]:
     done = []
     while folder.busy:
         done += [arrival.site for arrival in folder.step()]
@@ -172,7 +172,7 @@ def test_batches_fold_into_the_same_state_as_one_by_one(arrive, world, tmp_path)
     for arrival in reversed(arrivals):
         fold(tmp_path / "single", world.manifest, [arrival])
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "single").read_bytes()
-    with Folder(tmp_path / "worker", world.manifest) as folder:
+    with Folding(tmp_path / "worker", world.manifest) as folder:
         folder.add(arrivals[0])
         folder.step()
         folder.add(arrivals[1])
@@ -187,7 +187,7 @@ def test_a_batch_with_a_duplicate_folds_nothing(arrive, world, tmp_path):
     fold(state := tmp_path / "state", world.manifest, [fog])
     before = state.read_bytes()
     (night,) = complete(arrive, world, "night")
-    with Folder(state, world.manifest) as folder:
+    with Folding(state, world.manifest) as folder:
         folder.add(night)
         folder.add(fog)
         with pytest.raises(UpdateRefusedError, match="is in the merge already"):
@@ -197,7 +197,7 @@ def test_a_batch_with_a_duplicate_folds_nothing(arrive, world, tmp_path):
 
 def test_leaving_waits_for_the_fold_that_is_running(arrive, world, tmp_path):
     arrivals = complete(arrive, world, "fog")
-    with Folder(tmp_path / "state", world.manifest) as folder:
+    with Folding(tmp_path / "state", world.manifest) as folder:
         folder.add(arrivals[0])
         folder.step()
     with MergeState(tmp_path / "state") as state:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from protos import tensorfile
 from protos.errors import ModelFileError, StorageError
-from protos.tensorfile import TensorFile, model_files, write_arrays, write_tensors
+from protos.tensorfile import TensorFile, write_arrays, write_tensors
 
 DTYPES = ["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
 SHAPES = [(), (1,), (0,), (3, 0, 2), (5, 3), (2, 3, 4, 5)]
@@ -185,7 +185,7 @@ def test_a_file_that_gets_shorter_while_it_is_open_is_refused(tmp_path, model, s
 
 
 def test_several_files_are_closed_when_one_of_them_is_missing(tmp_path, model, saved):
-    with pytest.raises(ModelFileError), model_files(saved(tmp_path / "m", model(1)), tmp_path / "gone"):
+    with pytest.raises(ModelFileError), TensorFile(saved(tmp_path / "m", model(1))), TensorFile(tmp_path / "gone"):
         pass
 
 

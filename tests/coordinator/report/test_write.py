@@ -58,7 +58,7 @@ def test_a_failing_disk_leaves_the_old_file_and_no_litter(tmp_path, tiny, monkey
 
 def test_a_folder_that_is_a_file_is_one_of_our_errors(tmp_path, tiny):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StorageError, match="can't be written"):
+    with pytest.raises(StorageError, match="can't make the folder"):
         write_report(tmp_path / "file", tiny(pooled={"a": 45}))
 
 
