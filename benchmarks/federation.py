@@ -41,7 +41,8 @@ from protos.programs import environment, free_port
 from protos.tensorfile import write_arrays
 
 ROLES = {
-    "flower-superlink": "SuperLink",
+    "coordinator.flower_superlink": "SuperLink",
+    "bin/flower-superlink": "SuperLink",
     "flwr-serverapp": "ServerApp",
     "flower-supernode": "SuperNode",
     "flwr-clientapp": "ClientApp",
@@ -118,8 +119,10 @@ def wire(port: int) -> tuple[int, int]:
 
 
 @contextmanager
-def federation(folder: Path, models: list[Path], submit: SubmitSettings) -> Iterator[tuple[Home, list[Site], int]]:
-    """Bring up a SuperLink and one SuperNode per model."""
+def federation(
+    folder: Path, models: list[Path], submit: SubmitSettings, *, plain: bool = False
+) -> Iterator[tuple[Home, list[Site], int]]:
+    """Bring up a SuperLink (`plain`: Flower's own program) and one SuperNode per model."""
     fleet = free_port()
     home = Home.init(
         folder / "coordinator",
@@ -135,6 +138,8 @@ def federation(folder: Path, models: list[Path], submit: SubmitSettings) -> Iter
     with Processes() as processes:
         superlink.write_connection(home)
         command = superlink.superlink_command(home)
+        if plain:
+            command[: command.index("--host")] = ["flower-superlink"]
         processes.start("superlink", command, environment(home.flower), folder / "superlink.log")
         until = time.monotonic() + 60
         while time.monotonic() < until:
@@ -152,14 +157,17 @@ def federation(folder: Path, models: list[Path], submit: SubmitSettings) -> Iter
         yield home, sites, fleet
 
 
-def ours(folder: Path, base: Path, models: list[Path], submit: SubmitSettings) -> Measured:
-    """Run a campaign in which every site's update is ready."""
+def ours(folder: Path, base: Path, models: list[Path], submit: SubmitSettings, evaluate: bool) -> Measured:
+    """Run a campaign in which every site's update is ready.
+
+    With `evaluate`, each site is sent the mid-point too; having random weights, none has scores for it.
+    """
     with federation(folder, models, submit) as (home, sites, fleet):
         campaign = home.create(
             "benchmark",
             base,
             members={site.name: site.request().signing_key for site in sites},
-            rules=Rules(deadline_seconds=3600, patience_seconds=600, evaluate=False),
+            rules=Rules(deadline_seconds=3600, patience_seconds=600, evaluate=evaluate),
         )
         from safetensors.numpy import load_file
 
@@ -178,9 +186,9 @@ def ours(folder: Path, base: Path, models: list[Path], submit: SubmitSettings) -
     return Measured(seconds, after[0] - before[0], after[1] - before[1], meter.peaks)
 
 
-def fedavg(folder: Path, base: Path, models: list[Path], submit: SubmitSettings) -> Measured:
-    """Run one round of FedAvg."""
-    with federation(folder, models, submit) as (home, _, fleet):
+def fedavg(folder: Path, base: Path, models: list[Path], submit: SubmitSettings, evaluate: bool) -> Measured:
+    """Run one round of FedAvg, without evaluation: FedAvg sends the model to the sites at the start."""
+    with federation(folder, models, submit, plain=True) as (home, _, fleet):
         output = folder / "fedavg.safetensors"
         configuration = f"base={json.dumps(str(base))} output={json.dumps(str(output))} sites={len(models)}"
         meter, before = Meter(), wire(fleet)
@@ -207,6 +215,8 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=115)
     parser.add_argument("--part-mebibytes", type=int, default=SubmitSettings.part_mebibytes)
     parser.add_argument("--at-once", type=int, default=SubmitSettings.at_once)
+    parser.add_argument("--no-evaluation", action="store_true", help="don't send the merged model to the sites")
+    parser.add_argument("--only", choices=["onebasin", "FedAvg"], help="measure one of the two")
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
@@ -227,9 +237,11 @@ def main() -> None:
         for n in options.sites:
             found[n] = {}
             for which, measure in (("onebasin", ours), ("FedAvg", fedavg)):
+                if options.only not in (None, which):
+                    continue
                 place = folder / f"{which}-{n}"
                 place.mkdir()
-                found[n][which] = measure(place, base, models[:n], submit)
+                found[n][which] = measure(place, base, models[:n], submit, not options.no_evaluation)
                 console.print(f"{n} sites, {which}: {found[n][which].seconds:.1f} s", highlight=False)
                 subprocess.run(["rm", "-rf", str(place)], check=True)
     console.print(table(found, payload))
@@ -271,11 +283,13 @@ def table(found: dict[int, dict[str, Measured]], payload: int) -> Table:
 def ratios(found: dict[int, dict[str, Measured]], payload: int) -> Iterator[str]:
     """Say what the figures mean."""
     few, many = min(found), max(found)
-    for which in ("onebasin", "FedAvg"):
+    for which in found[few]:
         for role in ("ServerApp", "SuperLink"):
             growth = found[many][which].peaks[role] / found[few][which].peaks[role]
             yield f"{which}: {role} peak at {many} sites / at {few} sites = {growth:.2f}"
     for n, row in found.items():
+        if len(row) < 2:
+            continue
         yield f"{n} sites: seconds, onebasin / FedAvg = {row['onebasin'].seconds / row['FedAvg'].seconds:.2f}"
 
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 
 from client import adapting
+from client.delivered import Delivered, ForbiddenError, NotDeliveredError
 from client.outbox import Outbox
 from client.site import Joined, Site, check_base
 from protos import messages_pb2 as pb
@@ -38,6 +39,8 @@ _REASONS: list[tuple[type[OnebasinError], pb.Refusal.Reason]] = [
     (BaseMismatchError, pb.Refusal.REASON_BASE),
     (DataError, pb.Refusal.REASON_DATA),
     (StorageError, pb.Refusal.REASON_STORAGE),
+    (ForbiddenError, pb.Refusal.REASON_RULES),
+    (NotDeliveredError, pb.Refusal.REASON_NOT_DELIVERED),
     (UpdateRefusedError, pb.Refusal.REASON_UPDATE),
     (ModelFileError, pb.Refusal.REASON_UPDATE),
     (AdaptationError, pb.Refusal.REASON_NOT_READY),
@@ -90,7 +93,9 @@ def _answer(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer
     if kind == "submit":
         return _submit(joined, request.submit)
     if kind == "evaluate":
-        return pb.Reply(evaluation=_evaluate(joined, request.evaluate, sets)), {}
+        return pb.Reply(evaluation=_evaluate(joined, request.evaluate)), {}
+    if kind == "deliver":
+        return pb.Reply(delivered=_deliver(joined, request.deliver, sets)), {}
     raise RefusedRequestError(f"a request of unknown kind {kind}", pb.Refusal.REASON_REQUEST)
 
 
@@ -134,15 +139,24 @@ def _submit(joined: Joined, request: pb.Submit) -> Answer:
     return reply, {PARAMETERS: outbox.parameters(request.parameters)}
 
 
-def _evaluate(joined: Joined, request: pb.Evaluate, sets: Sets) -> update_pb2.Signed:
+def _deliver(joined: Joined, request: pb.Deliver, sets: Sets) -> pb.Delivered:
+    with TensorFile(joined.base) as base:
+        Delivered(joined, base.manifest).take(request.pieces, sets(PARAMETERS))
+    return pb.Delivered()
+
+
+def _evaluate(joined: Joined, request: pb.Evaluate) -> update_pb2.Signed:
     from client.judge import judge  # loads PyTorch
 
+    with TensorFile(joined.base) as base:
+        delivered = Delivered(joined, base.manifest)
     reply = pb.Evaluation(
         campaign_digest=joined.campaign.digest,
         nonce=request.nonce,
         site=joined.site.name,
-        scores=judge(joined, request, sets),
+        scores=judge(joined, request, delivered),
     )
+    delivered.clear()
     return signing.signed(signing.EVALUATION, reply, joined.site.signing_key)
 
 

@@ -5,7 +5,7 @@ What leaves is counts of pixels. The pictures that are made on the way stay in t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -15,35 +15,36 @@ import torch
 
 from client import evaluation, models
 from client.data import datasets, labels
+from client.delivered import Delivered
 from client.outbox import Outbox
 from client.site import Joined
-from client.tensors import load_state, tensor_of
-from protos import boundary, files, flower
+from client.tensors import load_state
+from protos import boundary, files
 from protos import messages_pb2 as pb
 from protos.boundary import BatchNorm
 from protos.errors import DataError, StorageError, UpdateRefusedError
 from protos.manifest import COUNT, MEAN, VAR, join
-from protos.tensorfile import TensorFile
 
 State = dict[str, torch.Tensor]
 _EXAMPLE = 0
 """Which held-out image the pictures show."""
 
 
-def judge(joined: Joined, request: pb.Evaluate, parameters: Callable[[str], bytes]) -> list[pb.Score]:
+def judge(joined: Joined, request: pb.Evaluate, delivered: Delivered) -> list[pb.Score]:
     """Evaluate each candidate that the coordinator names.
 
     Args:
         joined: The campaign.
         request: The candidates, and the statistics that came with them.
-        parameters: Looks up a set of parameters that came with the request.
+        delivered: The models that were delivered for it.
 
     Returns:
         One confusion matrix per candidate.
 
     Raises:
         DataError: The site has no held-out images.
-        UpdateRefusedError: A carried set doesn't fit the base.
+        NotDeliveredError: A model isn't here, or not whole.
+        UpdateRefusedError: Statistics don't fit the base.
 
     """
     site = joined.site
@@ -57,7 +58,7 @@ def judge(joined: Joined, request: pb.Evaluate, parameters: Callable[[str], byte
     sets = {
         entry.set: {b.layer: boundary.batch_norm(b) for b in entry.batch_norms} for entry in request.buffer_sets
     }
-    states = _States(joined, parameters, sets)
+    states = _States(joined, delivered, sets)
     pictures = files.make_folder(joined.folder / "pictures")
     _picture(pictures / "image.png", data.images[_EXAMPLE].permute(1, 2, 0).numpy())
     _picture(pictures / "ground-truth.png", labels.colour(data.labels[_EXAMPLE].numpy()))
@@ -84,11 +85,11 @@ class _States:
     def __init__(
         self,
         joined: Joined,
-        parameters: Callable[[str], bytes],
+        delivered: Delivered,
         statistics: Mapping[str, Mapping[str, BatchNorm]],
     ) -> None:
         self._joined = joined
-        self._parameters = parameters
+        self._delivered = delivered
         self._statistics = statistics
         self._base = load_state(joined.base)
         self._site = joined.site.name
@@ -96,30 +97,32 @@ class _States:
     def state(self, candidate: pb.Candidate) -> State:
         """Return a candidate's complete state dict."""
         state = dict(self._base)
-        state.update(self._read(candidate.parameters, statistics=False))
-        state.update(self._read(candidate.buffers, statistics=True))
+        state.update(self._parameters(candidate.parameters))
+        state.update(self._buffers(candidate.buffers))
         return state
 
-    def _read(self, source: pb.Candidate.Source, *, statistics: bool) -> State:
-        if source.kind == pb.Candidate.KIND_BASE:
-            return {}
-        if source.kind == pb.Candidate.KIND_OWN:
-            own = load_state(Outbox(self._joined).model)
-            return {name: value for name, value in own.items() if _is_statistic(name) == statistics}
+    def _parameters(self, source: pb.Candidate.Source) -> State:
+        if source.kind == pb.Candidate.KIND_CARRIED:
+            with self._delivered.open(source.digest) as file:
+                return load_state(file.path)
+        return {name: value for name, value in self._local(source).items() if not _is_statistic(name)}
+
+    def _buffers(self, source: pb.Candidate.Source) -> State:
         if source.kind != pb.Candidate.KIND_CARRIED:
-            raise UpdateRefusedError(f"site {self._site}: a candidate of unknown kind", "run the same version")
-        found = self._carried_statistics(source.set) if statistics else self._carried_parameters(source.set)
+            return {name: value for name, value in self._local(source).items() if _is_statistic(name)}
+        found = self._carried_statistics(source.set)
         for name, value in found.items():
             wanted = self._base.get(name)
             if wanted is None or wanted.shape != value.shape or wanted.dtype != value.dtype:
                 raise UpdateRefusedError(f"site {self._site}: {name} of {source.set} doesn't fit the base")
         return found
 
-    def _carried_parameters(self, name: str) -> State:
-        with TensorFile(self._joined.base) as base:
-            manifest = base.manifest
-        parts = flower.split(self._parameters(name), manifest, manifest.parameters, "the coordinator")
-        return {key: tensor_of(manifest.tensors[key], content) for key, content in parts.items()}
+    def _local(self, source: pb.Candidate.Source) -> State:
+        if source.kind == pb.Candidate.KIND_BASE:
+            return {}
+        if source.kind == pb.Candidate.KIND_OWN:
+            return load_state(Outbox(self._joined).model)
+        raise UpdateRefusedError(f"site {self._site}: a candidate of unknown kind", "run the same version")
 
     def _carried_statistics(self, name: str) -> State:
         layers = self._statistics.get(name)

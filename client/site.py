@@ -204,6 +204,7 @@ class Joined:
         campaign.binpb  base.safetensors
         progress.json  adapt.log  adapt.lock  checkpoint.pt  failure.json     of the adapting process
         outbox/         the finished update, until it is merged
+        delivered/      models to be judged, until they are judged
         pictures/       held-out images with predictions, for people at the site
     """
 

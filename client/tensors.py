@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 from protos.boundary import Array
 from protos.errors import ModelFileError
-from protos.manifest import TensorSpec
 
 
 def raw_state(state: Mapping[str, object]) -> dict[str, Array]:
@@ -25,14 +24,6 @@ def raw(tensor: torch.Tensor) -> Array:
     if plain.dtype == torch.bfloat16:
         return plain.view(torch.uint16).numpy()
     return plain.numpy()
-
-
-def tensor_of(spec: TensorSpec, content: bytes | memoryview) -> torch.Tensor:
-    """Make a tensor of raw bytes."""
-    dtype = getattr(torch, spec.dtype.name)
-    if not content:
-        return torch.empty(spec.shape, dtype=dtype)
-    return torch.frombuffer(bytearray(content), dtype=dtype).reshape(spec.shape)
 
 
 def load_state(path: Path) -> dict[str, torch.Tensor]:

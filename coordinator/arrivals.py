@@ -6,9 +6,7 @@ site that dies half-way leaves the merge untouched. A part that arrives twice is
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,10 +15,11 @@ from google.protobuf.message import DecodeError
 from coordinator.merge.state import Update
 from protos import boundary, files, flower, signing
 from protos import update_pb2 as pb
+from protos.assembly import Assembly
 from protos.campaign import Campaign
-from protos.errors import StorageError, UpdateRefusedError
+from protos.errors import UpdateRefusedError
 from protos.manifest import Manifest
-from protos.tensorfile import TensorFile, header_bytes
+from protos.tensorfile import TensorFile
 
 
 class Arrival:
@@ -46,8 +45,7 @@ class Arrival:
         self.digest = signing.digest(envelope)
         self._listed = {parameter.name: parameter for parameter in self.header.parameters}
         self._base = base
-        self._header = header_bytes(base.parameters, {})
-        self._offsets = _offsets(base, len(self._header))
+        self._assembly = Assembly(self.model, base.parameters)
         self.missing = set(self._listed)
         files.make_folder(folder)
         self.forget()  # what an earlier try left behind is asked for again
@@ -80,18 +78,10 @@ class Arrival:
             StorageError: The disk is full.
 
         """
-        tensors = flower.split(raw, self._base, wanted, f"site {self.site}")
+        tensors = dict(flower.split(raw, self._base, wanted, f"site {self.site}"))
         for name, content in tensors.items():
             boundary.check_parameter(self._listed[name], content, self.site)
-        try:
-            descriptor = os.open(self.model, os.O_RDWR | os.O_CREAT, 0o644)
-            with os.fdopen(descriptor, "r+b") as file:
-                file.write(self._header)
-                for name, content in tensors.items():
-                    file.seek(self._offsets[name])
-                    file.write(content)
-        except OSError as error:
-            raise StorageError(f"can't write {self.model}: {error.strerror}", "free some space") from error
+        self._assembly.write(tensors)
         self.missing -= tensors.keys()
 
     def update(self) -> Update:
@@ -102,20 +92,6 @@ class Arrival:
         """Drop the parameters. The header stays: it says what was merged."""
         with suppress(FileNotFoundError):
             self.model.unlink()
-
-
-def parts(base: Manifest, size: int) -> Iterator[list[str]]:
-    """Cut a model's parameters into parts of at most `size` bytes; a larger tensor is a part of its own."""
-    part: list[str] = []
-    held = 0
-    for name, spec in base.parameters.items():
-        if part and held + spec.nbytes > size:
-            yield part
-            part, held = [], 0
-        part.append(name)
-        held += spec.nbytes
-    if part:
-        yield part
 
 
 def kept_header(folder: Path, campaign: Campaign, site: str) -> tuple[pb.UpdateHeader, bytes] | None:
@@ -132,11 +108,3 @@ def kept_header(folder: Path, campaign: Campaign, site: str) -> tuple[pb.UpdateH
 def clear(folder: Path) -> None:
     """Drop everything of an arrival."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _offsets(base: Manifest, start: int) -> dict[str, int]:
-    offsets = {}
-    for name, spec in base.parameters.items():
-        offsets[name] = start
-        start += spec.nbytes
-    return offsets

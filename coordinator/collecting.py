@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.arrivals import Arrival, clear, kept_header, parts
-from coordinator.courier import Answer, Courier, kind_of
+from coordinator.arrivals import Arrival, clear, kept_header
+from coordinator.courier import PER_SITE, Answer, Courier, kind_of
 from coordinator.folding import Folding
 from coordinator.greeting import RETRY, Greeted
 from coordinator.home import CampaignFolder, Events
@@ -17,14 +17,13 @@ from coordinator.members import Member, State, refusal
 from coordinator.merge.state import MergeState
 from protos import flower, update_pb2
 from protos import messages_pb2 as pb
+from protos.assembly import parts
 from protos.errors import BaseMismatchError, QuorumError, UpdateRefusedError
 from protos.manifest import Manifest
 
 _WANTED = {True: "header", False: "parameters"}
 MAX_RESTARTS = 3
 """How often an adapting process that died is started again."""
-PER_SITE = 2
-"""Parts of one update that may be under way at once: one is read while the other is on the wire."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Collecting:
         asked = self._courier.under_way("submit")
         if member.state is State.READY and asked < self._submit.at_once and now >= member.due:
             member.state, member.arrival = State.SUBMITTING, None
-            member.parts = list(parts(self._base, self._submit.part_mebibytes << 20))
+            member.parts = list(parts(self._base.parameters, self._submit.part_mebibytes << 20))
             self.events.note("asked", member.site, parts=len(member.parts))
             return pb.Request(submit=pb.Submit(header=True, parameters=member.parts.pop(0)))
         if member.state is State.SUBMITTING:

@@ -19,6 +19,8 @@ from protos.errors import UpdateRefusedError
 
 SILENCE = 30.0
 """Seconds past a message's time to live after which it counts as lost, whatever Flower says."""
+PER_SITE = 2
+"""Parts of one model that may be under way to or from a site: one is read while the other is on the wire."""
 
 _TYPES = {"adapt": "train", "submit": "train", "evaluate": "evaluate"}
 

@@ -1,20 +1,23 @@
 """After the merge: each site judges the models on its own held-out labelled images.
 
-Each site gets the mid-point once, with several sets of statistics (kilobytes each). Single sites' models travel
-only if the campaign's rule `compare_single_models` says so.
+Each site gets the mid-point once, in parts as updates come in, and with the question several sets of statistics
+(kilobytes each). Single sites' models travel only if the campaign's rule `compare_single_models` says so.
 """
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
 
 from flwr.app import Message
 
 from coordinator.arrivals import Arrival
-from coordinator.courier import Answer, Courier
+from coordinator.courier import PER_SITE, Answer, Courier, kind_of
 from coordinator.home import CampaignFolder, Events
 from coordinator.members import Member, State, refusal
 from coordinator.merge.midpoint import pooled_statistics
@@ -23,19 +26,20 @@ from coordinator.merge.statistics import averaged
 from coordinator.merging import MODEL
 from protos import boundary, files, flower, signing
 from protos import messages_pb2 as pb
+from protos.assembly import parts
 from protos.boundary import BatchNorm
+from protos.digest import model_digest, parameters_digest
 from protos.errors import OnebasinError, UpdateRefusedError
+from protos.flower import PARAMETERS
 from protos.tensorfile import TensorFile
 
-log = logging.getLogger("onebasin.coordinator")
-
 TRIES = 3
-"""How often a site that does not answer is asked."""
+"""How often a site may fail to answer until it is given up."""
 PATIENCE = 120.0
 """Seconds that a site which is not connected is waited for: the merge is done, only its scores are missing."""
 TIME = 3600.0
 """Seconds for one site's evaluation."""
-MIDPOINT, POOLED, AVERAGED = "midpoint", "pooled", "averaged"
+POOLED, AVERAGED = "pooled", "averaged"
 _BASE = pb.Candidate.Source(kind=pb.Candidate.KIND_BASE)
 _OWN = pb.Candidate.Source(kind=pb.Candidate.KIND_OWN)
 
@@ -43,20 +47,52 @@ Score = tuple[list[list[int]], int]
 """A confusion matrix, and the number of images behind it."""
 
 
+@dataclass
+class _Session:
+    """One site's evaluation.
+
+    Attributes:
+        member: Who judges.
+        models: What is delivered for it: the parameters' digest and the file that they are in.
+        node: The node that is asked; another if the site came back as another.
+        failures: How often a request of it came to nothing.
+        parts: What is still to be delivered.
+        nonce: Of the request for scores; empty while there is none under way.
+
+    """
+
+    member: Member
+    models: Mapping[bytes, Path]
+    node: int | None = None
+    failures: int = 0
+    parts: list[pb.Deliver] = field(default_factory=list)
+    nonce: bytes = b""
+
+
 class Evaluating:
-    """The conversation in which sites judge the models."""
+    """The conversation in which sites judge the models.
+
+    Args:
+        folder: The campaign's folder.
+        base: The base, open.
+        members: The campaign's members, all in a final state.
+        courier: Who carries the requests.
+
+    """
 
     def __init__(self, folder: CampaignFolder, base: TensorFile, members: list[Member], courier: Courier) -> None:
         self._folder = folder
-        self._base = base
+        self._base = base.manifest
         self._courier = courier
+        self._submit = folder.home.settings.submit
         self._events = Events(folder.events)
         self._merged = [member for member in members if member.state is State.MERGED]
-        self._tries = {member.site: 0 for member in self._merged}
-        self._open = set(self._tries)
         self._until = time.monotonic() + PATIENCE
-        self._asked: dict[str, bytes] = {}
         self._statistics = self._sets()
+        self._digests = {member.site: self._digest(member) for member in self._merged}
+        with TensorFile(folder.merged / MODEL) as model:
+            self._midpoint = parameters_digest(model)
+        self._open = {member.site: self._session(member) for member in self._merged}
         self.scores: dict[str, dict[str, Score]] = {}
 
     @property
@@ -65,62 +101,99 @@ class Evaluating:
         return not self._open
 
     def messages(self, online: Collection[int]) -> Iterator[Message]:
-        """Make the requests that are due, one site at a time: each carries whole models.
+        """Make the requests that are due: models are delivered a few parts at a time, then their scores asked for.
 
         Args:
             online: The nodes that are connected.
 
         """
-        for member in self._merged:
-            if member.site not in self._open or member.site in self._asked:
-                continue
-            if member.node not in online:
+        for session in list(self._open.values()):
+            node = session.member.node
+            if node is None or node not in online:
                 if time.monotonic() > self._until:
-                    self._give_up(member.site, f"site {member.site} is not connected")
-            elif member.node is not None:
-                self._tries[member.site] += 1
-                nonce = self._asked[member.site] = secrets.token_bytes(16)
-                candidates = list(self._candidates(member.site))
-                request = pb.Request(
-                    campaign_digest=self._folder.campaign.digest,
-                    evaluate=pb.Evaluate(
-                        nonce=nonce,
-                        candidates=candidates,
-                        buffer_sets=[
-                            pb.BufferSet(
-                                set=name,
-                                batch_norms=[boundary.wire_batch_norm(*item) for item in found.items()],
-                            )
-                            for name, found in self._statistics.items()
-                        ],
-                    ),
-                )
-                self._events.note("evaluating", member.site, models=len(candidates))
-                yield self._courier.message(member.node, request, TIME, self._carried(candidates))
+                    self._give_up(session.member.site, f"site {session.member.site} is not connected")
+                continue
+            if node != session.node:
+                session.node, session.nonce, session.parts = node, b"", self._parts(session.models)
+            while session.parts and self._room(node):
+                deliver = session.parts.pop(0)
+                request = pb.Request(campaign_digest=self._folder.campaign.digest, deliver=deliver)
+                yield self._courier.message(node, request, TIME, {PARAMETERS: _content(deliver, session.models)})
+            if not session.parts and not session.nonce and not self._courier.under_way("deliver", node):
+                yield self._courier.message(node, self._question(session), TIME)
 
     def take(self, answer: Answer) -> None:
-        """Take in a site's scores, or why there are none."""
-        member = next((m for m in self._merged if m.node == answer.node), None)
-        if member is None or member.site not in self._open:
+        """Take in what came of a request."""
+        session = next((s for s in self._open.values() if s.node == answer.node), None)
+        if session is None:
             return
-        site = member.site
-        nonce = self._asked.pop(site, b"")
-        if answer.reply is None:
-            if self._tries[site] >= TRIES:
-                self._give_up(site, answer.problem)
-            return
-        if answer.reply.WhichOneof("what") == "refusal":
-            self._give_up(site, refusal(site, answer.reply.refusal))
-            return
+        site, reply = session.member.site, answer.reply
+        nonce = session.nonce
+        if kind_of(answer.request) == "evaluate":
+            session.nonce = b""
+        if reply is None:
+            if kind_of(answer.request) == "deliver":
+                session.parts.append(answer.request.deliver)
+            self._failed(session, answer.problem)
+        elif reply.WhichOneof("what") == "refusal":
+            if reply.refusal.reason == pb.Refusal.REASON_NOT_DELIVERED:
+                session.parts = self._parts(session.models)
+                self._failed(session, refusal(site, reply.refusal))
+            else:
+                self._give_up(site, refusal(site, reply.refusal))
+        elif kind_of(answer.request) == "evaluate":
+            self._take_scores(site, reply, nonce)
+        elif reply.WhichOneof("what") != "delivered":
+            self._give_up(site, f"site {site}: answered {reply.WhichOneof('what')} to deliver")
+
+    def _take_scores(self, site: str, reply: pb.Reply, nonce: bytes) -> None:
         try:
-            self.scores[site] = self._checked(site, answer.reply, nonce)
+            self.scores[site] = self._checked(site, reply, nonce)
         except OnebasinError as error:
             self._give_up(site, error.what)
             return
         folder = files.make_folder(self._folder.path / "evaluations")
-        files.write(folder / f"{site}.binpb", answer.reply.evaluation.SerializeToString(deterministic=True))
+        files.write(folder / f"{site}.binpb", reply.evaluation.SerializeToString(deterministic=True))
         self._events.note("evaluated", site, models=len(self.scores[site]))
-        self._open.discard(site)
+        del self._open[site]
+
+    def _session(self, member: Member) -> _Session:
+        models = {self._midpoint: self._folder.merged / MODEL}
+        if self._comparing:
+            arrivals = self._folder.path / "arrivals"
+            others = [other.site for other in self._merged if other is not member]
+            models.update({self._digests[site]: Arrival.model_in(arrivals / site) for site in others})
+        return _Session(member, models)
+
+    def _parts(self, models: Mapping[bytes, Path]) -> list[pb.Deliver]:
+        """Cut models into requests of the size of an update's parts; small models share one."""
+        specs = {(digest, name): spec for digest in models for name, spec in self._base.parameters.items()}
+        found = []
+        for part in parts(specs, self._submit.part_mebibytes << 20):
+            pieces = [
+                pb.Piece(digest=digest, parameters=[name for _, name in names])
+                for digest, names in groupby(part, key=itemgetter(0))
+            ]
+            found.append(pb.Deliver(pieces=pieces))
+        return found
+
+    def _room(self, node: int) -> bool:
+        under_way = self._courier.under_way
+        return under_way("deliver") < self._submit.at_once and under_way("deliver", node) < PER_SITE
+
+    def _question(self, session: _Session) -> pb.Request:
+        site = session.member.site
+        candidates = list(self._candidates(site))
+        session.nonce = secrets.token_bytes(16)
+        self._events.note("evaluating", site, models=len(candidates))
+        sets = [
+            pb.BufferSet(set=name, batch_norms=[boundary.wire_batch_norm(*item) for item in found.items()])
+            for name, found in self._statistics.items()
+        ]
+        return pb.Request(
+            campaign_digest=self._folder.campaign.digest,
+            evaluate=pb.Evaluate(nonce=session.nonce, candidates=candidates, buffer_sets=sets),
+        )
 
     def _checked(self, site: str, reply: pb.Reply, nonce: bytes) -> dict[str, Score]:
         campaign = self._folder.campaign
@@ -138,8 +211,13 @@ class Evaluating:
             scores[score.key] = (rows, score.images)
         return scores
 
+    def _failed(self, session: _Session, problem: str) -> None:
+        session.failures += 1
+        if session.failures >= TRIES:
+            self._give_up(session.member.site, problem)
+
     def _give_up(self, site: str, message: str) -> None:
-        self._open.discard(site)
+        del self._open[site]
         self._events.note("not-evaluated", site, message=message)
 
     def _sets(self) -> dict[str, Mapping[str, BatchNorm]]:
@@ -147,10 +225,9 @@ class Evaluating:
         single = {m.site: boundary.statistics(m.header) for m in self._merged if m.header is not None}
         with MergeState(self._folder.state) as state:
             sets: dict[str, Mapping[str, BatchNorm]] = {
-                POOLED: pooled_statistics([(1, state)], self._base.manifest),
+                POOLED: pooled_statistics([(1, state)], self._base),
                 AVERAGED: {
-                    layer: averaged([found[layer] for found in single.values()])
-                    for layer in self._base.manifest.layers
+                    layer: averaged([found[layer] for found in single.values()]) for layer in self._base.layers
                 },
             }
         if self._comparing:
@@ -165,26 +242,35 @@ class Evaluating:
         """Name what a site is to judge."""
         yield pb.Candidate(key="base", parameters=_BASE, buffers=_BASE)
         for site in [member.site for member in self._merged] if self._comparing else [at]:
-            carried = _carried(f"site:{site}")
-            yield pb.Candidate(
-                key=f"single:{site}",
-                parameters=_OWN if site == at else carried,
-                buffers=_OWN if site == at else carried,
-            )
+            if site == at:
+                yield pb.Candidate(key=f"single:{site}", parameters=_OWN, buffers=_OWN)
+            else:
+                buffers = _statistics(f"site:{site}")
+                yield pb.Candidate(
+                    key=f"single:{site}", parameters=_delivered(self._digests[site]), buffers=buffers
+                )
         for name in self._statistics:
-            yield pb.Candidate(key=f"midpoint:{name}", parameters=_carried(MIDPOINT), buffers=_carried(name))
+            parameters = _delivered(self._midpoint)
+            yield pb.Candidate(key=f"midpoint:{name}", parameters=parameters, buffers=_statistics(name))
 
-    def _carried(self, candidates: list[pb.Candidate]) -> dict[str, bytes]:
-        wanted = {c.parameters.set for c in candidates if c.parameters.kind == pb.Candidate.KIND_CARRIED}
-        sets = {}
-        for name in sorted(wanted):
-            path = self._folder.merged / MODEL
-            if name != MIDPOINT:
-                path = Arrival.model_in(self._folder.path / "arrivals" / name.removeprefix("site:"))
-            with TensorFile(path) as file:
-                sets[name] = flower.joined(file, self._base.manifest.parameters)
-        return sets
+    def _digest(self, member: Member) -> bytes:
+        listed = (
+            {parameter.name: parameter.sha256 for parameter in member.header.parameters} if member.header else {}
+        )
+        return model_digest(self._base.parameters, listed)
 
 
-def _carried(name: str) -> pb.Candidate.Source:
+def _delivered(digest: bytes) -> pb.Candidate.Source:
+    return pb.Candidate.Source(kind=pb.Candidate.KIND_CARRIED, digest=digest)
+
+
+def _statistics(name: str) -> pb.Candidate.Source:
     return pb.Candidate.Source(kind=pb.Candidate.KIND_CARRIED, set=name)
+
+
+def _content(deliver: pb.Deliver, models: Mapping[bytes, Path]) -> bytes:
+    raw = bytearray()
+    for piece in deliver.pieces:
+        with TensorFile(models[piece.digest]) as file:
+            raw += flower.joined(file, piece.parameters)
+    return bytes(raw)

@@ -74,6 +74,7 @@ REASONS = {
     pb.Refusal.REASON_RULES: "may not do this by the campaign's rules",
     pb.Refusal.REASON_UPDATE: "holds a model that may not leave or can't be merged",
     pb.Refusal.REASON_CONFIGURATION: "is not configured correctly",
+    pb.Refusal.REASON_NOT_DELIVERED: "has not the models that it is to judge, or not whole",
 }
 """What a refusal's number says, after "site X"."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def superlink_command(home: Home) -> list[str]:
     _check_free(settings.fleet_address, "sites connect to (fleet_address)")
     _check_free(f"127.0.0.1:{settings.control_port}", "the Control API listens on (control_port)")
     return [
-        "flower-superlink",
+        *(sys.executable, "-m", "coordinator.flower_superlink"),
         *("--host", "127.0.0.1", "--port", str(settings.control_port)),
         *("--fleet-api-address", settings.fleet_address),
         *("--ssl-ca-certfile", str(home.keys / "ca.crt")),

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from protos.manifest import TensorSpec
 from protos.tensorfile import TensorFile
 
+DIGEST_BYTES = 32
 _MODEL = b"onebasin model v1\n"
 
 
@@ -37,8 +38,16 @@ def model_digest(specs: Mapping[str, TensorSpec], digests: Mapping[str, bytes]) 
 
 def file_digest(file: TensorFile) -> bytes:
     """Digest the model in an open file; 32 bytes."""
-    tensors = file.manifest.tensors
-    return model_digest(tensors, {name: sha256(file.chunks(name)) for name in tensors})
+    return _digest(file, file.manifest.tensors)
+
+
+def parameters_digest(file: TensorFile) -> bytes:
+    """Digest a model's parameters alone, as if it had nothing else; 32 bytes."""
+    return _digest(file, file.manifest.parameters)
+
+
+def _digest(file: TensorFile, specs: Mapping[str, TensorSpec]) -> bytes:
+    return model_digest(specs, {name: sha256(file.chunks(name)) for name in specs})
 
 
 def short(digest: bytes) -> str:

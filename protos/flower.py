@@ -77,17 +77,17 @@ def joined(file: TensorFile, names: Iterable[str]) -> bytes:
     return bytes(content)
 
 
-def split(raw: bytes, base: Manifest, names: Iterable[str], whose: str) -> dict[str, memoryview]:
-    """Cut raw bytes into tensors again, without copying.
+def split(raw: bytes, base: Manifest, names: Iterable[str], whose: str) -> list[tuple[str, memoryview]]:
+    """Cut raw bytes into named tensors again, without copying.
 
     Raises:
         UpdateRefusedError: They are more or fewer than the base's tensors of these names have.
 
     """
-    found, position, view = {}, 0, memoryview(raw)
+    found, position, view = [], 0, memoryview(raw)
     for name in names:
         end = position + base.tensors[name].nbytes
-        found[name] = view[position:end]
+        found.append((name, view[position:end]))
         position = end
     if position != len(raw):
         raise UpdateRefusedError(

@@ -20,20 +20,22 @@ PHASE_ADAPT: Phase
 PHASE_UPDATE: Phase
 
 class Request(_message.Message):
-    __slots__ = ("campaign_digest", "hello", "adapt", "progress", "submit", "evaluate")
+    __slots__ = ("campaign_digest", "hello", "adapt", "progress", "submit", "evaluate", "deliver")
     CAMPAIGN_DIGEST_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     ADAPT_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     SUBMIT_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
+    DELIVER_FIELD_NUMBER: _ClassVar[int]
     campaign_digest: bytes
     hello: Hello
     adapt: Adapt
     progress: ProgressQuery
     submit: Submit
     evaluate: Evaluate
-    def __init__(self, campaign_digest: _Optional[bytes] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., adapt: _Optional[_Union[Adapt, _Mapping]] = ..., progress: _Optional[_Union[ProgressQuery, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ...) -> None: ...
+    deliver: Deliver
+    def __init__(self, campaign_digest: _Optional[bytes] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., adapt: _Optional[_Union[Adapt, _Mapping]] = ..., progress: _Optional[_Union[ProgressQuery, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., deliver: _Optional[_Union[Deliver, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("nonce",)
@@ -56,6 +58,20 @@ class Submit(_message.Message):
     header: bool
     parameters: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, header: _Optional[bool] = ..., parameters: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Deliver(_message.Message):
+    __slots__ = ("pieces",)
+    PIECES_FIELD_NUMBER: _ClassVar[int]
+    pieces: _containers.RepeatedCompositeFieldContainer[Piece]
+    def __init__(self, pieces: _Optional[_Iterable[_Union[Piece, _Mapping]]] = ...) -> None: ...
+
+class Piece(_message.Message):
+    __slots__ = ("digest", "parameters")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    digest: bytes
+    parameters: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, digest: _Optional[bytes] = ..., parameters: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Evaluate(_message.Message):
     __slots__ = ("nonce", "candidates", "buffer_sets")
@@ -80,12 +96,14 @@ class Candidate(_message.Message):
     KIND_OWN: Candidate.Kind
     KIND_CARRIED: Candidate.Kind
     class Source(_message.Message):
-        __slots__ = ("kind", "set")
+        __slots__ = ("kind", "set", "digest")
         KIND_FIELD_NUMBER: _ClassVar[int]
         SET_FIELD_NUMBER: _ClassVar[int]
+        DIGEST_FIELD_NUMBER: _ClassVar[int]
         kind: Candidate.Kind
         set: str
-        def __init__(self, kind: _Optional[_Union[Candidate.Kind, str]] = ..., set: _Optional[str] = ...) -> None: ...
+        digest: bytes
+        def __init__(self, kind: _Optional[_Union[Candidate.Kind, str]] = ..., set: _Optional[str] = ..., digest: _Optional[bytes] = ...) -> None: ...
     KEY_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     BUFFERS_FIELD_NUMBER: _ClassVar[int]
@@ -103,20 +121,22 @@ class BufferSet(_message.Message):
     def __init__(self, set: _Optional[str] = ..., batch_norms: _Optional[_Iterable[_Union[_update_pb2.BatchNorm, _Mapping]]] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("hello", "progress", "header", "parameters", "evaluation", "refusal")
+    __slots__ = ("hello", "progress", "header", "parameters", "evaluation", "refusal", "delivered")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     EVALUATION_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_FIELD_NUMBER: _ClassVar[int]
     hello: _update_pb2.Signed
     progress: Progress
     header: _update_pb2.Signed
     parameters: Parameters
     evaluation: _update_pb2.Signed
     refusal: Refusal
-    def __init__(self, hello: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., header: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., parameters: _Optional[_Union[Parameters, _Mapping]] = ..., evaluation: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+    delivered: Delivered
+    def __init__(self, hello: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., header: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., parameters: _Optional[_Union[Parameters, _Mapping]] = ..., evaluation: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., delivered: _Optional[_Union[Delivered, _Mapping]] = ...) -> None: ...
 
 class HelloReply(_message.Message):
     __slots__ = ("campaign_digest", "base_digest", "nonce", "node_id", "site")
@@ -168,6 +188,10 @@ class Parameters(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class Delivered(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class Evaluation(_message.Message):
     __slots__ = ("campaign_digest", "nonce", "site", "scores")
     CAMPAIGN_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -207,6 +231,7 @@ class Refusal(_message.Message):
         REASON_RULES: _ClassVar[Refusal.Reason]
         REASON_UPDATE: _ClassVar[Refusal.Reason]
         REASON_CONFIGURATION: _ClassVar[Refusal.Reason]
+        REASON_NOT_DELIVERED: _ClassVar[Refusal.Reason]
     REASON_UNSPECIFIED: Refusal.Reason
     REASON_INTERNAL: Refusal.Reason
     REASON_CAMPAIGN: Refusal.Reason
@@ -218,6 +243,7 @@ class Refusal(_message.Message):
     REASON_RULES: Refusal.Reason
     REASON_UPDATE: Refusal.Reason
     REASON_CONFIGURATION: Refusal.Reason
+    REASON_NOT_DELIVERED: Refusal.Reason
     REASON_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]

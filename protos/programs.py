@@ -7,6 +7,11 @@ import socket
 import sys
 from pathlib import Path
 
+_MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+"""Let glibc give a large buffer back to the system as soon as it is freed. By itself it keeps a heap per thread
+and raises the threshold to the size of the largest buffer freed so far, so a program that moves megabytes in many
+threads, as the SuperLink does, grows with what has passed through it, not with what it holds."""
+
 
 def environment(flower_home: Path) -> dict[str, str]:
     """Return the environment for Flower's programs.
@@ -22,6 +27,7 @@ def environment(flower_home: Path) -> dict[str, str]:
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
         "PYTHONUNBUFFERED": "1",
+        **_MALLOC,
     }
 
 

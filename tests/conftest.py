@@ -228,11 +228,11 @@ def flower_task(monkeypatch: pytest.MonkeyPatch) -> None:
 Reaction = pb.Reply | tuple[pb.Reply, Mapping[str, bytes]] | Error | None
 
 
-def answered(site: Site, request: pb.Request, node: int) -> Reaction:
+def answered(site: Site, request: pb.Request, node: int, sets: Callable[[str], bytes]) -> Reaction:
     """Answer as the site would, but without data to evaluate on: that would load PyTorch."""
     if request.WhichOneof("what") == "evaluate":
         return pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.REASON_DATA, site=site.name))
-    return answer(site, request, node, lambda name: b"")
+    return answer(site, request, node, sets)
 
 
 @dataclass
@@ -255,7 +255,7 @@ class FakeGrid(Grid):
             a reply, an error of Flower's, None (the reply is lost), or ``...`` for what the site itself says.
         wait: How many times a reply is asked for before it is there; drawn anew for each.
         log: All that was asked: node and request.
-        most: The most parts of updates that were under way at once.
+        most: The most parts of models that were under way at once.
 
     """
 
@@ -295,7 +295,7 @@ class FakeGrid(Grid):
                 continue
             message.metadata.__dict__["_message_id"] = name = f"message-{next(self._ids)}"
             self.parcels[name] = Parcel(node, request, self._replied(node, site, request, message), self.wait())
-            parts = [p for p in self.parcels.values() if p.request.WhichOneof("what") == "submit"]
+            parts = [p for p in self.parcels.values() if p.request.WhichOneof("what") in ("submit", "deliver")]
             self.most = max(self.most, len(parts))
             ids.append(name)
         return ids
@@ -317,7 +317,7 @@ class FakeGrid(Grid):
         self._asked[node, kind] = before + 1
         found = self.react(node, site.name, request, before)
         if found is ...:
-            found = answered(site, request, node)
+            found = answered(site, request, node, lambda name: flower.bytes_of(message.content, name, "it"))
         if found is None:
             return None
         if isinstance(found, Error):

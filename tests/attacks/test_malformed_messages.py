@@ -131,6 +131,10 @@ def test_a_site_answers_damaged_requests_with_one_of_its_replies(world, monkeypa
             campaign_digest=digest,
             evaluate=pb.Evaluate(nonce=b"n" * 16, candidates=[pb.Candidate(key="base", parameters={"kind": 1})]),
         ),
+        pb.Request(
+            campaign_digest=digest,
+            deliver=pb.Deliver(pieces=[pb.Piece(digest=b"d" * 32, parameters=["scale"])]),
+        ),
     ]
     for seed, request in enumerate(requests):
         for content in mutations(request.SerializeToString(), 300, seed):

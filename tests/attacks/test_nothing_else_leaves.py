@@ -17,6 +17,7 @@ from torch import nn
 
 from client import adapting, answers, judge
 from client.answers import answer
+from client.delivered import Delivered
 from client.outbox import Outbox
 from client.site import Joined, Site
 from client.tensors import raw_state
@@ -128,6 +129,7 @@ REQUESTS = {
     "a statistic as a parameter": {"submit": pb.Submit(parameters=["bn.running_mean"])},
     "the constant buffer": {"submit": pb.Submit(parameters=["grid"])},
     "evaluate": {"evaluate": pb.Evaluate(nonce=NONCE)},
+    "deliver": {"deliver": pb.Deliver()},
     "nothing": {},
 }
 
@@ -203,6 +205,7 @@ WHERE = {
     "header": (Outbox, "envelope"),
     "parameters": (Outbox, "parameters"),
     "evaluate": (judge, "judge"),
+    "deliver": (Delivered, "take"),
 }
 
 
@@ -258,6 +261,7 @@ ALLOWED = {
     "Reply.parameters": "Parameters",
     "Reply.evaluation": "Signed",
     "Reply.refusal": "Refusal",
+    "Reply.delivered": "Delivered",
     "Signed.purpose": "string",
     "Signed.payload": "bytes",
     "Signed.signature": "bytes",

@@ -5,23 +5,25 @@ from __future__ import annotations
 import pytest
 import torch
 
-from client.tensors import load_state, raw, raw_state, tensor_of
+from client.tensors import load_state, raw, raw_state
 from protos import dtypes
 from protos.errors import ModelFileError
 from protos.manifest import TensorSpec
+from protos.tensorfile import write_tensors
 
 DTYPES = ["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0), (2, 3, 4)])
-def test_a_tensor_survives_the_way_to_bytes_and_back(dtype, shape):
+def test_a_tensor_survives_the_way_to_a_file_and_back(tmp_path, dtype, shape):
     tensor = (torch.rand(shape) * 100).to(getattr(torch, dtype))
     array = raw(tensor)
     spec = TensorSpec(dtypes.by_name(dtype), tuple(shape))
     assert array.dtype == spec.dtype.storage
     assert array.shape == spec.shape
-    again = tensor_of(spec, array.tobytes())
+    write_tensors(tmp_path / "m", {"w": spec}, [("w", [array.tobytes()])])
+    again = load_state(tmp_path / "m")["w"]
     assert again.dtype == tensor.dtype
     assert again.shape == tensor.shape
     assert torch.equal(again, tensor)

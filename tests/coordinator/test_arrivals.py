@@ -6,10 +6,11 @@ import random
 
 import pytest
 
-from coordinator.arrivals import Arrival, clear, kept_header, parts
+from coordinator.arrivals import Arrival, clear, kept_header
 from coordinator.folding import Folding, fold
 from coordinator.merge.state import MergeState
 from protos import signing
+from protos.assembly import parts
 from protos.errors import SignatureError, StorageError, UpdateRefusedError
 from protos.tensorfile import TensorFile
 
@@ -29,14 +30,14 @@ def arrive(world, tmp_path):
 
 
 def deliver(arrival: Arrival, outbox, size: int = 1 << 20) -> None:
-    for part in parts(arrival._base, size):
+    for part in parts(arrival._base.parameters, size):
         arrival.take(outbox.parameters(part), part)
 
 
 def test_parameters_become_a_model_file_whatever_their_order(arrive, world):
     for seed in range(5):
         arrival = arrive()
-        shuffled = list(parts(world.manifest, 0))
+        shuffled = list(parts(world.manifest.parameters, 0))
         random.Random(seed).shuffle(shuffled)
         for part in shuffled:
             assert arrival.missing
@@ -55,14 +56,6 @@ def test_a_part_that_arrives_twice_changes_nothing(arrive, world):
     part = ["head.bias", "scale"]
     arrival.take(outbox.parameters(part), part)
     assert arrival.model.read_bytes() == before
-
-
-@pytest.mark.parametrize("size", [0, 1, 20, 64, 200, 1 << 20])
-def test_parts_hold_every_parameter_once_and_keep_to_the_size(world, size):
-    found = list(parts(world.manifest, size))
-    assert [name for part in found for name in part] == list(world.manifest.parameters)
-    for part in found:
-        assert sum(world.manifest.parameters[name].nbytes for name in part) <= size or len(part) == 1
 
 
 def test_it_knows_how_many_bytes_will_come(arrive, world):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 from flwr.app import Error
 
-from coordinator import evaluating, strategy
+from client.delivered import Delivered
+from coordinator import collecting, evaluating, strategy
 from coordinator.strategy import OneShotMerge
 from protos import messages_pb2 as pb
 from protos import signing
+from protos.assembly import parts
 from protos.campaign import Rules
+from protos.tensorfile import TensorFile
 
 pytestmark = pytest.mark.usefixtures("clock")
 
@@ -88,10 +92,126 @@ def test_with_the_rule_single_models_are_compared_everywhere(make_world, run):
     (request,) = grid.asked("evaluate", "fog")
     keys = {c.key: c.parameters for c in request.evaluate.candidates}
     assert keys["single:fog"].kind == pb.Candidate.KIND_OWN
-    assert (keys["single:night"].kind, keys["single:night"].set) == (pb.Candidate.KIND_CARRIED, "site:night")
+    assert keys["single:night"].kind == pb.Candidate.KIND_CARRIED
+    with Delivered(world.joined("fog"), world.manifest).open(keys["single:night"].digest) as file:
+        for name in world.manifest.parameters:
+            assert file.tensor(name).tobytes() == world.models["night"][name].tobytes()
     assert "midpoint:site:night" in keys
     report = json.loads((world.folder.merged / "report.json").read_text())
     assert all(entry["distance_from_base"] > 0 for entry in report["sites"])
+
+
+def test_each_site_gets_the_midpoint_in_parts(make_world, run, no_report, monkeypatch):
+    world = make_world()
+    monkeypatch.setattr(evaluating, "parts", lambda specs, size: parts(specs, 100))
+    grid, _ = run(world, lambda site, request, before: judged(world, site, request))
+    for site in world.sites:
+        requests = grid.asked("deliver", site)
+        named = [name for r in requests for piece in r.deliver.pieces for name in piece.parameters]
+        assert len(requests) > 3
+        assert named == list(world.manifest.parameters)
+        (digest,) = {piece.digest for r in requests for piece in r.deliver.pieces}
+        with (
+            Delivered(world.joined(site), world.manifest).open(digest) as file,
+            TensorFile(world.folder.merged / "merged.safetensors") as merged,
+        ):
+            assert all(file.tensor(n).tobytes() == merged.tensor(n).tobytes() for n in world.manifest.parameters)
+
+
+def test_a_few_parts_are_under_way_at_once(make_world, run, no_report, monkeypatch):
+    world = make_world(names=("a", "b", "c", "d", "e"), rules=Rules(compare_single_models=True))
+    monkeypatch.setattr(evaluating, "parts", lambda specs, size: parts(specs, 0))
+    monkeypatch.setattr(collecting, "parts", lambda specs, size: parts(specs, 0))
+    grid, lines = run(world, lambda site, request, before: judged(world, site, request), wait=lambda: 2)
+    assert told(lines, "evaluated").keys() == set(world.sites)
+    assert grid.most == world.home.settings.submit.at_once
+
+
+def test_scores_are_asked_for_when_every_part_has_arrived(make_world, run, no_report, monkeypatch):
+    world = make_world()
+    monkeypatch.setattr(evaluating, "parts", lambda specs, size: parts(specs, 100))
+    dice = random.Random(3)
+
+    def judge_what_is_there(site, request, before):
+        for candidate in request.evaluate.candidates:
+            if candidate.parameters.kind == pb.Candidate.KIND_CARRIED:
+                Delivered(world.joined(site), world.manifest).open(candidate.parameters.digest).close()
+        return judged(world, site, request)
+
+    _, lines = run(world, judge_what_is_there, wait=lambda: dice.randrange(5))
+    assert told(lines, "evaluated").keys() == set(world.sites)
+
+
+def lose_deliveries(monkeypatch, make_grid, world, times: int):
+    """Let the first deliveries to fog come to nothing."""
+    monkeypatch.setattr(evaluating, "parts", lambda specs, size: parts(specs, 100))
+
+    def react(node, site, request, before):
+        kind = request.WhichOneof("what")
+        if kind == "deliver" and site == "fog" and before < times:
+            return Error(8, "crashed")
+        return judged(world, site, request) if kind == "evaluate" else ...
+
+    grid = make_grid(world, react=react)
+    OneShotMerge(world.folder).start(grid)
+    return grid, [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+
+
+def test_a_part_that_got_lost_is_delivered_again(world, make_grid, no_report, monkeypatch):
+    grid, lines = lose_deliveries(monkeypatch, make_grid, world, 2)
+    assert told(lines, "evaluated").keys() == set(world.sites)
+    assert len(grid.asked("deliver", "fog")) == len(grid.asked("deliver", "night")) + 2
+    assert len(grid.asked("evaluate", "fog")) == 1
+
+
+def test_a_site_that_can_take_nothing_is_given_up(world, make_grid, no_report, monkeypatch):
+    grid, lines = lose_deliveries(monkeypatch, make_grid, world, 99)
+    assert told(lines, "not-evaluated") == {"fog": "crashed (Flower's error 8)"}
+    assert not grid.asked("evaluate", "fog")
+
+
+def test_a_site_that_lost_the_models_gets_them_again(world, run, no_report):
+    lost = pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.REASON_NOT_DELIVERED, site="fog"))
+    grid, lines = run(
+        world,
+        lambda site, request, before: lost if site == "fog" and not before else judged(world, site, request),
+    )
+    assert len(grid.asked("deliver", "fog")) == 2 * len(grid.asked("deliver", "night"))
+    assert "fog" in told(lines, "evaluated")
+
+
+def test_a_site_that_never_has_the_models_is_given_up(world, run, no_report):
+    lost = pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.REASON_NOT_DELIVERED, site="fog"))
+    _, lines = run(world, lambda site, request, before: lost if site == "fog" else judged(world, site, request))
+    assert "has not the models that it is to judge" in told(lines, "not-evaluated")["fog"]
+
+
+def test_a_site_that_comes_back_as_another_node_is_asked_anew(world, make_grid, no_report):
+    def react(node, site, request, before):
+        if request.WhichOneof("what") != "evaluate":
+            return ...
+        if node == 101:  # this node is gone for good, and its last request with it
+            grid.online.discard(101)
+            grid.nodes[201] = grid.nodes[101]
+            grid.online.add(201)
+            return None
+        return judged(world, site, request)
+
+    grid = make_grid(world, react=react)
+    OneShotMerge(world.folder).start(grid)
+    lines = [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+    assert told(lines, "evaluated").keys() == set(world.sites)
+
+
+def test_an_answer_of_another_kind_to_a_delivery_is_the_end(world, make_grid, no_report):
+    def react(node, site, request, before):
+        if request.WhichOneof("what") == "deliver" and site == "fog":
+            return pb.Reply(progress=pb.Progress())
+        return judged(world, site, request) if request.WhichOneof("what") == "evaluate" else ...
+
+    OneShotMerge(world.folder).start(make_grid(world, react=react))
+    lines = [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+    assert told(lines, "not-evaluated") == {"fog": "site fog: answered progress to deliver"}
 
 
 def test_a_site_that_refuses_is_left_out_and_the_merge_stands(world, run, no_report):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def home(tmp_path):
 def test_the_superlink_speaks_tls_knows_its_nodes_and_installs_nothing(home):
     found = home()
     command = superlink.superlink_command(found)
-    assert command[0] == "flower-superlink"
+    assert command[:3] == [sys.executable, "-m", "coordinator.flower_superlink"]
     assert "--insecure" not in command
     assert {"--enable-supernode-auth", "--disable-runtime-dependency-installation"} <= set(command)
     for option, name in (

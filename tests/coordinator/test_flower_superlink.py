@@ -1,0 +1,49 @@
+"""Flower's SuperLink under our collector."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+import time
+import weakref
+
+from coordinator import flower_superlink
+
+
+def test_it_is_flowers_program_with_flowers_arguments():
+    command = [sys.executable, "-m", "coordinator.flower_superlink", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: flower-superlink")
+    assert "--enable-supernode-auth" in done.stdout
+
+
+class Request:
+    """A request that holds itself, as those of the HTTP server do."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_cycles_are_collected_by_the_clock(monkeypatch):
+    monkeypatch.setattr(flower_superlink, "EVERY", 0.01)
+    request = Request()
+    gone = weakref.ref(request)
+    stop = threading.Event()
+    thread = threading.Thread(target=flower_superlink.collect, args=(stop,))
+    gc.disable()
+    try:
+        thread.start()
+        time.sleep(0.1)
+        assert gone() is not None
+        del request
+        until = time.monotonic() + 10
+        while gone() is not None and time.monotonic() < until:
+            time.sleep(0.01)
+        assert gone() is None
+    finally:
+        gc.enable()
+        stop.set()
+        thread.join()
