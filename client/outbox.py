@@ -129,4 +129,4 @@ def _check_buffers(state: Mapping[str, Array], base: TensorFile, site: str) -> N
 
 
 def _write_model(path: Path, base: Manifest, state: Mapping[str, Array]) -> None:
-    write_tensors(path, base.tensors, ((name, [state[name].tobytes()]) for name in base.tensors))
+    write_tensors(path, base.tensors, lambda name: [state[name].tobytes()])

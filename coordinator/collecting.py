@@ -75,6 +75,7 @@ class Collecting:
         if not self._folder.state.exists():
             return
         with MergeState(self._folder.state) as state:
+            state.check()
             inside = state.digests
         for member in self.members.values():
             kept = kept_header(self._arrival(member.site), self.campaign, member.site)

@@ -14,7 +14,7 @@ import threading
 from importlib.metadata import entry_points
 
 PROGRAM = "flower-superlink"
-EVERY = 0.5
+EVERY = 0.2
 """Seconds between two collections; one takes a few milliseconds, since what is there at the start is left out."""
 
 

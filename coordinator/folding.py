@@ -22,9 +22,10 @@ log = logging.getLogger("onebasin.coordinator")
 class Folding:
     """Folds arrivals into the state file, a batch at a time."""
 
-    def __init__(self, state: Path, base: Manifest) -> None:
+    def __init__(self, state: Path, base: Manifest, base_digest: bytes) -> None:
         self._state = state
         self._base = base
+        self._digest = base_digest
         self._worker = ThreadPoolExecutor(1, "fold")
         self._queue: list[Arrival] = []
         self._batch: list[Arrival] = []
@@ -48,7 +49,7 @@ class Folding:
             done, self._batch, self._running = self._batch, [], None
         if self._running is None and self._queue:
             self._batch, self._queue = self._queue, []
-            self._running = self._worker.submit(fold, self._state, self._base, self._batch)
+            self._running = self._worker.submit(fold, self._state, self._base, self._digest, self._batch)
         return done
 
     @property
@@ -63,10 +64,10 @@ class Folding:
         self._worker.shutdown(wait=True)
 
 
-def fold(state: Path, base: Manifest, arrivals: list[Arrival]) -> None:
+def fold(state: Path, base: Manifest, base_digest: bytes, arrivals: list[Arrival]) -> None:
     """Add arrivals to the state file: all of them, or none."""
     with ExitStack() as opened:
         terms: list[tuple[int, Term]] = [(1, opened.enter_context(arrival.update())) for arrival in arrivals]
         if state.exists():
             terms.insert(0, (1, opened.enter_context(MergeState(state))))
-        write_sum(state, base, terms)
+        write_sum(state, base, base_digest, terms)

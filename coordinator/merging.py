@@ -14,7 +14,7 @@ from coordinator.merge.state import MergeState
 from protos import boundary, files, signing
 from protos import receipt_pb2 as pb
 from protos.campaign import WIRE_VERSION
-from protos.digest import file_digest
+from protos.digest import model_digest
 from protos.tensorfile import TensorFile
 
 PARAMETER_RULE, BUFFER_RULE = "uniform-midpoint", "gaussian-pooled"
@@ -51,10 +51,10 @@ def merge(folder: CampaignFolder, base: TensorFile, members: list[Member]) -> tu
             raise AssertionError("the merge state holds other updates than its journal says")
         terms = [(1, state)]
         buffers = pooled_statistics(terms, base.manifest)
-        write_midpoint(folder.merged / MODEL, base, terms, buffers, metadata)
+        state.check()
+        digests = write_midpoint(folder.merged / MODEL, base, terms, buffers, metadata)
         models = state.models
-    with TensorFile(folder.merged / MODEL) as result:
-        digest = file_digest(result)
+    digest = model_digest(base.manifest.tensors, digests)
     receipt = pb.Receipt(
         wire_version=WIRE_VERSION,
         campaign_digest=campaign.digest,

@@ -77,7 +77,8 @@ class OneShotMerge(Strategy):
         self._courier = Courier(grid)
         self._greeter = Greeter(self.campaign, self.events)
         self.summary()
-        with TensorFile(self.folder.base) as base, Folding(self.folder.state, base.manifest) as folding:
+        digest = self.campaign.message.base_digest
+        with TensorFile(self.folder.base) as base, Folding(self.folder.state, base.manifest, digest) as folding:
             self._collecting = Collecting(self.folder, base.manifest, self._courier, folding, self._pace)
             self._collecting.resume()
             while not self._collecting.settled():

@@ -10,9 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from protos.manifest import TensorSpec
-from protos.tensorfile import TensorFile
+
+if TYPE_CHECKING:
+    from protos.tensorfile import TensorFile
 
 DIGEST_BYTES = 32
 _MODEL = b"onebasin model v1\n"

@@ -13,11 +13,14 @@ from protos.errors import StorageError
 
 
 @contextlib.contextmanager
-def atomic(path: Path, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
+def atomic(path: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path` that takes its place on success and vanishes on failure.
 
-    The content is on the disk (fsync) before the name is, and the name (fsync of the folder) before this
-    returns.
+    Args:
+        path: The file.
+        mode: Its permissions.
+        durable: Whether the content must be on the disk (fsync) before the name is, and the name (fsync of the
+            folder) before this returns. What can be made again needn't be.
 
     Raises:
         StorageError: The disk is full or the folder can't be written to; no partial file stays behind.
@@ -35,9 +38,11 @@ def atomic(path: Path, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise StorageError(
@@ -46,6 +51,32 @@ def atomic(path: Path, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def reserve(file: IO[bytes], size: int) -> None:
+    """Make room for a whole file at once, so that a full disk is found before the work and not after it.
+
+    Raises:
+        OSError: There is no room.
+
+    """
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        os.truncate(file.fileno(), size)
+
+
+def write_at(file: IO[bytes], position: int, content: bytes | memoryview) -> None:
+    """Write bytes to a place in a file, without moving its position: several threads may do so.
+
+    Raises:
+        OSError: The disk is full, for example.
+
+    """
+    view = memoryview(content)
+    while view:
+        done = os.pwrite(file.fileno(), view, position)
+        view, position = view[done:], position + done
 
 
 def make_folder(path: Path, *, mode: int = 0o755) -> Path:

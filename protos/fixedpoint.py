@@ -22,8 +22,8 @@ MAX_MODELS = 1 << 14
 Ints = npt.NDArray[np.int64]
 
 
-def check_values(values: npt.NDArray[np.floating], site: str, tensor: str) -> None:
-    """Check that values are finite and within the range of the sums.
+def check_values(values: npt.NDArray[np.floating], site: str, tensor: str) -> float:
+    """Check that values are finite and within the range of the sums; return the largest magnitude.
 
     Args:
         values: Real values of any shape.
@@ -36,11 +36,11 @@ def check_values(values: npt.NDArray[np.floating], site: str, tensor: str) -> No
 
     """
     if not values.size:
-        return
+        return 0.0
     # Two reductions without a temporary; NaN survives both.
     low, high = float(values.min()), float(values.max())
     if low > -LIMIT and high < LIMIT:
-        return
+        return max(-low, high)
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = int(values.size - np.count_nonzero(np.isfinite(values)))
         raise UpdateRefusedError(
@@ -57,16 +57,23 @@ def check_values(values: npt.NDArray[np.floating], site: str, tensor: str) -> No
     )
 
 
-def quantise(values: npt.NDArray[np.float32]) -> Ints:
-    """Return the nearest multiples of 2⁻⁴⁰, ties to even, as int64 of the same shape.
+def scale(values: npt.NDArray[np.float32], out: npt.NDArray[np.float64]) -> None:
+    """Write the nearest whole multiples of 2⁻⁴⁰, ties to even, into `out`, as float64 of the same shape.
 
     The product is exact in float64 (24 significant bits and a power of two), so only the rounding rounds.
     """
-    scaled = np.asarray(np.multiply(values, float(1 << FRACTION_BITS), dtype=np.float64))
-    rounded: Ints = np.rint(scaled, out=scaled).astype(np.int64)
+    np.multiply(values, float(1 << FRACTION_BITS), out=out, dtype=np.float64)
+    np.rint(out, out=out)
+
+
+def quantise(values: npt.NDArray[np.float32]) -> Ints:
+    """Return the nearest multiples of 2⁻⁴⁰, ties to even, as int64 of the same shape."""
+    scaled = np.empty(np.shape(values))
+    scale(values, scaled)
+    rounded: Ints = scaled.astype(np.int64)
     return rounded
 
 
-def mean(total: Ints, models: int) -> npt.NDArray[np.float64]:
+def mean(total: Ints | npt.NDArray[np.float64], models: int) -> npt.NDArray[np.float64]:
     """Return a sum of `models` fixed-point values as their mean, float64 of the same shape."""
-    return total.astype(np.float64) / (float(1 << FRACTION_BITS) * models)
+    return np.asarray(total, np.float64) / (float(1 << FRACTION_BITS) * models)

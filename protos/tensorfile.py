@@ -6,10 +6,13 @@ checks a file when it is opened; the plain reads that follow keep the resident m
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +24,7 @@ from protos import dtypes, files
 from protos.errors import ModelFileError
 from protos.manifest import Manifest, TensorSpec
 
+_SEAL = TensorSpec(dtypes.UINT8, (32,))
 CHUNK = 4 << 20
 """Bytes that are read at a time: large enough for the disk, small enough for the processor's cache."""
 
@@ -104,6 +108,30 @@ class TensorFile:
         for start in range(0, size, step):
             yield self.read(name, start, min(start + step, size)).data.cast("B")
 
+    def check_seal(self, seal: str) -> None:
+        """Read the file and compare it with the digest that `write_tensors` put at its end.
+
+        Args:
+            seal: The name of the tensor that holds it.
+
+        Raises:
+            ModelFileError: There is none, or a bit of the file is not as it was written.
+
+        """
+        digests = {}
+        for name in self._header:
+            if name != seal:
+                state = hashlib.sha256()
+                for chunk in self.chunks(name):
+                    state.update(chunk)
+                digests[name] = state.digest()
+        header = os.pread(self._file.fileno(), self._start, 0)
+        if seal not in self._header or self.read(seal).tobytes() != _sealed(header, digests):
+            raise ModelFileError(
+                f"{self.path} is not as it was written: its content contradicts its seal",
+                "restore it from a copy, or make it again",
+            )
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -115,46 +143,78 @@ class TensorFile:
         self.close()
 
 
+Content = Callable[[str], Iterable[bytes | memoryview]]
+"""Yields a tensor's raw little-endian bytes by its name."""
+
+
 def write_tensors(
     path: Path,
     specs: Mapping[str, TensorSpec],
-    content: Iterable[tuple[str, Iterable[bytes | memoryview]]],
+    content: Content,
     metadata: Mapping[str, str] | None = None,
-) -> None:
-    """Write a safetensors file atomically from a stream of chunks.
+    *,
+    threads: int = 1,
+    seal: str = "",
+    durable: bool = True,
+) -> dict[str, bytes]:
+    """Write a safetensors file atomically from streams of chunks.
 
     Args:
         path: Where to.
         specs: All tensors, with dtype and shape.
-        content: Each tensor's name and raw little-endian bytes, in the order of `specs`.
+        content: Yields each tensor's chunks; with several threads it is called for several tensors at a time.
         metadata: Free strings for the header.
+        threads: How many tensors are written at a time.
+        seal: Name of a last tensor to add, the digest of everything before it.
+        durable: See `files.atomic`.
+
+    Returns:
+        The SHA-256 of each tensor's bytes.
 
     Raises:
         StorageError: The disk is full, or the folder can't be written to.
 
     """
-    with files.atomic(path) as file:
-        file.write(header_bytes(specs, metadata or {}))
-        expected = iter(specs.items())
-        for name, chunks in content:
-            wanted, spec = next(expected)
-            written = 0
-            for chunk in chunks:
-                file.write(chunk)
-                written += len(chunk)
-            if (name, written) != (wanted, spec.nbytes):
-                raise AssertionError(f"{written} bytes of {name} instead of {spec.nbytes} of {wanted}")
-        if (left := next(expected, None)) is not None:
-            raise AssertionError(f"{left[0]} was not written")
+    listed = {**specs, seal: _SEAL} if seal else specs
+    header = header_bytes(listed, metadata or {})
+    *starts, end = accumulate((spec.nbytes for spec in listed.values()), initial=len(header))
+    offsets = dict(zip(listed, starts, strict=True))
+    with files.atomic(path, durable=durable) as file:
+        files.reserve(file, end)
+        files.write_at(file, 0, header)
+
+        def write(name: str) -> tuple[str, bytes]:
+            state, position = hashlib.sha256(), offsets[name]
+            for chunk in content(name):
+                files.write_at(file, position, chunk)
+                state.update(chunk)
+                position += len(chunk)
+            if position - offsets[name] != specs[name].nbytes:
+                raise AssertionError(f"{position - offsets[name]} bytes of {name} instead of {specs[name].nbytes}")
+            return name, state.digest()
+
+        if threads == 1:
+            digests = dict(map(write, specs))
+        else:
+            with ThreadPoolExecutor(threads, "write") as pool:
+                digests = dict(pool.map(write, specs))
+        if seal:
+            files.write_at(file, offsets[seal], _sealed(header, digests))
+    return digests
+
+
+def _sealed(header: bytes, digests: Mapping[str, bytes]) -> bytes:
+    return hashlib.sha256(header + b"".join(digests.values())).digest()
 
 
 def write_arrays(
     path: Path, arrays: Mapping[str, npt.NDArray[np.generic]], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write small arrays (of NumPy's own dtypes) as a safetensors file, atomically."""
-    ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
-    specs = {name: TensorSpec(dtypes.by_name(str(array.dtype)), array.shape) for name, array in ordered.items()}
-    write_tensors(path, specs, ((name, [array.tobytes()]) for name, array in ordered.items()), metadata)
+    specs = {
+        name: TensorSpec(dtypes.by_name(str(array.dtype)), array.shape) for name, array in sorted(arrays.items())
+    }
+    write_tensors(path, specs, lambda name: [arrays[name].tobytes()], metadata)
 
 
 def header_bytes(specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -> bytes:

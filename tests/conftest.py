@@ -78,7 +78,7 @@ def random_model(seed: int, dtype: str = "float32", *, exact: bool = False) -> M
 def save(path: Path, model: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> Path:
     ordered = {name: model[name] for name in sorted(model)}
     specs = {name: spec_of(array) for name, array in ordered.items()}
-    write_tensors(path, specs, ((name, [array.tobytes()]) for name, array in ordered.items()), metadata)
+    write_tensors(path, specs, lambda name: [ordered[name].tobytes()], metadata)
     return path
 
 

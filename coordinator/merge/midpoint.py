@@ -5,24 +5,27 @@ Source: Li et al., ECCV 2024 (arXiv 2407.13771): θ = (1/k) Σ θᵢ, and the Ga
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from coordinator.merge.state import Term, blocks, parameter_sum, statistic_sum
-from protos import fixedpoint
+from coordinator.merge.state import Terms, block_sums, statistic_sum, total_models
 from protos.boundary import BatchNorm
 from protos.errors import MergeRangeError
 from protos.manifest import COUNT, MEAN, STATISTICS, VAR, Manifest
 from protos.tensorfile import TensorFile, write_tensors
 
-Terms = Sequence[tuple[int, Term]]
-
 
 def pooled_statistics(terms: Terms, base: Manifest) -> dict[str, BatchNorm]:
-    """Return each layer's Gaussian-pooled statistics."""
+    """Return each layer's Gaussian-pooled statistics.
+
+    Raises:
+        MergeRangeError: There is nothing to merge, a layer saw no batches, or its statistics are out of range.
+
+    """
+    _some(terms)
     return {layer: statistic_sum(terms, layer, channels).pooled(layer) for layer, channels in base.layers.items()}
 
 
@@ -32,7 +35,10 @@ def write_midpoint(
     terms: Terms,
     buffers: Mapping[str, BatchNorm],
     metadata: Mapping[str, str],
-) -> None:
+    *,
+    threads: int = 1,
+    durable: bool = True,
+) -> dict[str, bytes]:
     """Write the merged model as safetensors in the base's dtypes and order, chunk by chunk.
 
     Args:
@@ -41,33 +47,39 @@ def write_midpoint(
         terms: What to merge.
         buffers: Each BatchNorm layer's statistics, e.g. `pooled_statistics`.
         metadata: Strings for the file's header.
+        threads: How many tensors are worked on at a time.
+        durable: Whether to return only when it is on the disk, not in the system's cache.
+
+    Returns:
+        The SHA-256 of each tensor's bytes.
 
     Raises:
-        MergeRangeError: A pooled statistic is more than the base's dtype holds.
+        MergeRangeError: There is nothing to merge, or a pooled statistic is more than the base's dtype holds.
         StorageError: The disk is full.
 
     """
     manifest = base.manifest
-    models = sum(sign * term.models for sign, term in terms)
+    models = _some(terms)
 
-    def content() -> Iterator[tuple[str, Iterator[bytes | memoryview]]]:
-        for name in manifest.tensors:
-            layer, _, last = name.rpartition(".")
-            if name in manifest.parameters:
-                yield name, _midpoint(manifest, terms, models, name)
-            elif last in STATISTICS:
-                yield name, iter([_statistic(manifest, name, buffers[layer]).tobytes()])
-            else:
-                yield name, base.chunks(name)
+    def content(name: str) -> Iterator[bytes | memoryview]:
+        layer, _, last = name.rpartition(".")
+        if name in manifest.parameters:
+            spec = manifest.parameters[name]
+            for total in block_sums(terms, name, spec.size):
+                yield spec.dtype.narrow(total.mean(models)).data.cast("B")
+        elif last in STATISTICS:
+            yield _statistic(manifest, name, buffers[layer]).tobytes()
+        else:
+            yield from base.chunks(name)
 
-    write_tensors(path, manifest.tensors, content(), metadata)
+    return write_tensors(path, manifest.tensors, content, metadata, threads=threads, durable=durable)
 
 
-def _midpoint(manifest: Manifest, terms: Terms, models: int, name: str) -> Iterator[bytes]:
-    spec = manifest.parameters[name]
-    for start, stop in blocks(spec.size):
-        mean = fixedpoint.mean(parameter_sum(terms, name, start, stop), models)
-        yield spec.dtype.narrow(mean).tobytes()
+def _some(terms: Terms) -> int:
+    models = total_models(terms)
+    if models < 1:
+        raise MergeRangeError("there is nothing to merge: no model is in the sum", "add one first")
+    return models
 
 
 def _statistic(manifest: Manifest, name: str, found: BatchNorm) -> npt.NDArray[np.generic]:

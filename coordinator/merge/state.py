@@ -1,13 +1,14 @@
 """The merge state: the additive sums that updates fold into.
 
 Everything that can be merged is a *term*: a site's update, or a state that other updates were folded into
-before. A merge is a sum of signed terms, whatever it is called: folding adds an update to a state, withdrawing
-takes one away, a region's state is a term of the state above it, resuming is adding to the state on disk. All
-of these are `write_sum`.
+before. A merge is a sum of weighted terms, whatever it is called: folding adds an update to a state, withdrawing
+takes one away (weight −1), a region's state is a term of the state above it, resuming is adding to the state on
+disk. All of these are `write_sum`.
 
-A state is a safetensors file: ``sum:<parameter>`` int64 fixed-point sums, and per BatchNorm layer the exact
-integers of `StatisticSums` as bytes. Its metadata carries the number of models and the digests inside. It is
-written chunk by chunk, so memory doesn't grow with the model or with the number of sites.
+A state is a safetensors file: ``sum:<parameter>`` int64 fixed-point sums, per BatchNorm layer the exact integers
+of `StatisticSums` as bytes, and a seal over all of it. Its metadata carries the base's digest, the number of
+models and the digests inside. It is written chunk by chunk, so memory doesn't grow with the model or with the
+number of sites.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from typing import Protocol, Self
 import numpy as np
 
 from coordinator.merge.statistics import StatisticSums
+from coordinator.merge.sums import ParameterSum
 from protos import dtypes, fixedpoint
 from protos.boundary import Statistics
+from protos.digest import short
 from protos.errors import MergeRangeError, ModelFileError, UpdateRefusedError
-from protos.fixedpoint import Ints
 from protos.manifest import Manifest, TensorSpec
 from protos.tensorfile import TensorFile, write_tensors
 
-FORMAT = "onebasin-merge-state/1"
+FORMAT = "onebasin-merge-state/2"
 _DAMAGED = "it is damaged or of another base: remove it and collect the updates again"
-BLOCK = 1 << 18
-"""Elements that are added up at a time: a float32, a float64 and an int64 block fit in a core's cache."""
+SEAL = "seal"
+BLOCK = 1 << 16
+"""Elements that are added up at a time: a float32 block and two float64 ones fit in a core's cache."""
 
 
 class Term(Protocol):
@@ -44,11 +47,15 @@ class Term(Protocol):
     def digests(self) -> frozenset[str]:
         """The updates inside, by digest (hexadecimal)."""
 
-    def parameters(self, name: str, start: int, stop: int) -> Ints:
-        """Return elements of a parameter's fixed-point sum; flat."""
+    def add(self, name: str, start: int, stop: int, to: ParameterSum, weight: int) -> None:
+        """Add elements of a parameter to a sum of them."""
 
     def statistics(self, layer: str) -> StatisticSums:
         """Return a layer's sums."""
+
+
+Terms = Sequence[tuple[int, Term]]
+"""Weights and terms. A state is made with weights of +1 and −1 only; a merge may weight its models."""
 
 
 class Update:
@@ -70,8 +77,8 @@ class Update:
         self.digests = frozenset([digest.hex()])
         self._site = site
 
-    def parameters(self, name: str, start: int, stop: int) -> Ints:
-        """Quantise elements of a parameter.
+    def add(self, name: str, start: int, stop: int, to: ParameterSum, weight: int) -> None:
+        """Add elements of a parameter to a sum of them.
 
         Raises:
             UpdateRefusedError: A value is not finite.
@@ -80,8 +87,7 @@ class Update:
         """
         dtype = self._file.manifest.tensors[name].dtype
         values = dtype.widen(self._file.read(name, start, stop))
-        fixedpoint.check_values(values, self._site, name)
-        return fixedpoint.quantise(values)
+        to.add_values(values, weight, fixedpoint.check_values(values, self._site, name))
 
     def statistics(self, layer: str) -> StatisticSums:
         """Return a layer's statistics as sums."""
@@ -101,6 +107,9 @@ class Update:
 class MergeState:
     """A merge state's file, open for reading. It is a term itself.
 
+    Attributes:
+        base: The base's digest.
+
     Raises:
         ModelFileError: The file is missing, damaged, or no merge state.
 
@@ -111,16 +120,17 @@ class MergeState:
         try:
             if self._file.metadata["format"] != FORMAT:
                 raise KeyError("format")
+            self.base = bytes.fromhex(self._file.metadata["base"])
             self.models = int(self._file.metadata["models"])
             self.digests = frozenset[str](json.loads(self._file.metadata["digests"]))
         except (KeyError, ValueError, TypeError) as error:
             self._file.close()
             raise ModelFileError(f"{path} is not a merge state of this version") from error
 
-    def parameters(self, name: str, start: int, stop: int) -> Ints:
-        """Return elements of a parameter's sum."""
+    def add(self, name: str, start: int, stop: int, to: ParameterSum, weight: int) -> None:
+        """Add elements of a parameter to a sum of them."""
         try:
-            return self._file.read(f"sum:{name}", start, stop).view(np.int64)
+            to.add_ints(self._file.read(f"sum:{name}", start, stop).view(np.int64), weight)
         except KeyError:
             raise ModelFileError(f"{self._file.path} holds no sum of {name}", _DAMAGED) from None
 
@@ -131,6 +141,15 @@ class MergeState:
         except KeyError:
             raise ModelFileError(f"{self._file.path} holds no sums of {layer}", _DAMAGED) from None
         return StatisticSums.from_bytes(parts)
+
+    def check(self) -> None:
+        """Read all of it and compare it with its seal.
+
+        Raises:
+            ModelFileError: A bit of it is not as it was written.
+
+        """
+        self._file.check_seal(SEAL)
 
     def close(self) -> None:
         """Close the file."""
@@ -143,44 +162,80 @@ class MergeState:
         self.close()
 
 
-def write_sum(path: Path, base: Manifest, terms: Sequence[tuple[int, Term]]) -> None:
-    """Write the sum of signed terms as a merge state, atomically: all of it or nothing.
+def write_sum(path: Path, base: Manifest, base_digest: bytes, terms: Terms) -> None:
+    """Write the sum of weighted terms as a merge state, atomically: all of it or nothing.
 
     Args:
         path: The state's file; replaced if it is there. A term may be the state that is open on it.
         base: Names, shapes and dtypes of what is merged.
+        base_digest: The base's digest.
         terms: Pairs of +1 or −1 and a term.
 
     Raises:
         UpdateRefusedError: An update is added that is inside already, or taken away that is not; or a value is
             not finite.
+        ModelFileError: A state among the terms is damaged, or of another base.
         MergeRangeError: A value, or the number of models, is out of range.
         StorageError: The disk is full.
 
     """
+    for _, term in terms:
+        if isinstance(term, MergeState) and term.base != base_digest:
+            raise ModelFileError(
+                f"a merge state is of base {short(term.base)}, not of {short(base_digest)}",
+                "models can be merged only with others of the same base",
+            )
     digests = _combined(terms)
-    models = sum(sign * term.models for sign, term in terms)
-    if models > fixedpoint.MAX_MODELS:
-        raise MergeRangeError(
-            f"{models} models are more than the {fixedpoint.MAX_MODELS} that one sum has room for"
-        )
-    specs = {f"sum:{name}": TensorSpec(dtypes.INT64, spec.shape) for name, spec in base.parameters.items()}
+    models = total_models(terms)
+    sums = {f"sum:{name}": name for name in base.parameters}
+    specs = {key: TensorSpec(dtypes.INT64, base.parameters[name].shape) for key, name in sums.items()}
+    statistics: dict[str, bytes] = {}
     for layer, channels in base.layers.items():
-        for part, shape in StatisticSums.widths(channels).items():
-            specs[f"{part}:{layer}"] = TensorSpec(dtypes.UINT8, shape)
-    metadata = {"format": FORMAT, "models": str(models), "digests": json.dumps(sorted(digests))}
-    write_tensors(path, specs, _content(base, terms), metadata)
+        for part, packed in statistic_sum(terms, layer, channels).to_bytes().items():
+            specs[f"{part}:{layer}"] = TensorSpec(dtypes.UINT8, packed.shape)
+            statistics[f"{part}:{layer}"] = packed.tobytes()
+
+    def content(key: str) -> Iterator[bytes | memoryview]:
+        if key in statistics:
+            yield statistics[key]
+        else:
+            for total in block_sums(terms, sums[key], specs[key].size):
+                yield total.ints().data.cast("B")
+
+    metadata = {
+        "format": FORMAT,
+        "base": base_digest.hex(),
+        "models": str(models),
+        "digests": json.dumps(sorted(digests)),
+    }
+    write_tensors(path, specs, content, metadata, seal=SEAL)
 
 
-def parameter_sum(terms: Sequence[tuple[int, Term]], name: str, start: int, stop: int) -> Ints:
-    """Add up elements of a parameter over signed terms."""
-    total = np.zeros(stop - start, np.int64)
-    for sign, term in terms:
-        (np.add if sign > 0 else np.subtract)(total, term.parameters(name, start, stop), out=total)
-    return total
+def total_models(terms: Terms) -> int:
+    """Return how many models a sum of terms stands for.
+
+    Raises:
+        MergeRangeError: They are more than a sum has room for.
+
+    """
+    if sum(abs(weight) * term.models for weight, term in terms) > fixedpoint.MAX_MODELS:
+        raise MergeRangeError(
+            f"{sum(abs(weight) * term.models for weight, term in terms)} models are more than the "
+            f"{fixedpoint.MAX_MODELS} that one sum has room for"
+        )
+    return sum(weight * term.models for weight, term in terms)
 
 
-def statistic_sum(terms: Sequence[tuple[int, Term]], layer: str, channels: int) -> StatisticSums:
+def block_sums(terms: Terms, name: str, size: int) -> Iterator[ParameterSum]:
+    """Add a parameter up over weighted terms, block by block; each sum is to be used before the next is taken."""
+    for start, stop in blocks(size):
+        total = ParameterSum(stop - start)
+        for weight, term in terms:
+            term.add(name, start, stop, total, weight)
+        yield total
+
+
+def statistic_sum(terms: Terms, layer: str, channels: int) -> StatisticSums:
     """Add up a layer's sums over signed terms."""
     total = StatisticSums.zero(channels)
     for sign, term in terms:
@@ -194,20 +249,7 @@ def blocks(size: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + BLOCK, size)
 
 
-def _content(
-    base: Manifest, terms: Sequence[tuple[int, Term]]
-) -> Iterator[tuple[str, Iterator[bytes | memoryview]]]:
-    for name, spec in base.parameters.items():
-        yield (
-            f"sum:{name}",
-            (parameter_sum(terms, name, start, stop).data.cast("B") for start, stop in blocks(spec.size)),
-        )
-    for layer, channels in base.layers.items():
-        for part, packed in statistic_sum(terms, layer, channels).to_bytes().items():
-            yield f"{part}:{layer}", iter([packed.tobytes()])
-
-
-def _combined(terms: Sequence[tuple[int, Term]]) -> frozenset[str]:
+def _combined(terms: Terms) -> frozenset[str]:
     inside: frozenset[str] = frozenset()
     for sign, term in sorted(terms, key=lambda pair: -pair[0]):
         if sign > 0 and (twice := inside & term.digests):

@@ -58,9 +58,16 @@ class StatisticSums:
         """Divide: the Gaussian that has the moments of all that was added.
 
         Raises:
-            MergeRangeError: The batches add up to more than int64 holds.
+            MergeRangeError: No batch was counted, the batches add up to more than int64 holds, or the variance to
+                more than float32 does.
 
         """
+        if not self.count:
+            raise MergeRangeError(
+                f"no batches were counted for {layer} (num_batches_tracked is 0), so it has no weight",
+                "average the buffers uniformly instead, or adapt with BatchNorm layers in training mode",
+                tensor=layer,
+            )
         if self.count >= 1 << 63:
             raise MergeRangeError(
                 f"the batch counts of {layer} add up to {self.count}, more than int64 holds",

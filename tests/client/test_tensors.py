@@ -22,7 +22,7 @@ def test_a_tensor_survives_the_way_to_a_file_and_back(tmp_path, dtype, shape):
     spec = TensorSpec(dtypes.by_name(dtype), tuple(shape))
     assert array.dtype == spec.dtype.storage
     assert array.shape == spec.shape
-    write_tensors(tmp_path / "m", {"w": spec}, [("w", [array.tobytes()])])
+    write_tensors(tmp_path / "m", {"w": spec}, lambda _: [array.tobytes()])
     again = load_state(tmp_path / "m")["w"]
     assert again.dtype == tensor.dtype
     assert again.shape == tensor.shape

@@ -14,6 +14,7 @@ from coordinator.merge.state import MergeState, Update, write_sum
 from protos.manifest import Manifest
 from protos.tensorfile import TensorFile
 
+BASE = bytes(range(32))
 SITES = ("clear", "dusty", "fog", "night", "rain", "snow")
 
 
@@ -42,16 +43,16 @@ class Kitchen:
 
     def add(self, state: Path, terms: list) -> None:
         if not state.exists():
-            write_sum(state, self.manifest, terms)
+            write_sum(state, self.manifest, BASE, terms)
             return
         with MergeState(state) as before:
-            write_sum(state, self.manifest, [(1, before), *terms])
+            write_sum(state, self.manifest, BASE, [(1, before), *terms])
 
     def union(self, states: Sequence[Path]) -> Path:
         """Add regions' states up."""
         path, opened = self.fresh(), [MergeState(state) for state in states]
         try:
-            write_sum(path, self.manifest, [(1, state) for state in opened])
+            write_sum(path, self.manifest, BASE, [(1, state) for state in opened])
         finally:
             for state in opened:
                 state.close()

@@ -10,8 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from coordinator.merge.midpoint import pooled_statistics
-from coordinator.merge.state import MergeState, parameter_sum
+from coordinator.merge.state import MergeState
 from coordinator.merge.statistics import StatisticSums, averaged
+from coordinator.merge.sums import ParameterSum
 from protos import fixedpoint
 from protos.boundary import BatchNorm
 from protos.errors import MergeRangeError
@@ -41,11 +42,17 @@ def test_the_midpoint_is_within_one_float32_step_of_the_exact_mean(column):
         assert error <= Fraction(1, 2**40)
 
 
+def read_sum(state: MergeState, name: str, size: int) -> ParameterSum:
+    total = ParameterSum(size)
+    state.add(name, 0, size, total, 1)
+    return total
+
+
 def test_the_midpoint_of_whole_models_is_the_exact_mean(kitchen):
     state = kitchen.fold(kitchen.fresh(), *kitchen.updates)
     with MergeState(state) as found:
         for name, spec in kitchen.manifest.parameters.items():
-            mean = fixedpoint.mean(parameter_sum([(1, found)], name, 0, spec.size), 6).astype(np.float32)
+            mean = read_sum(found, name, spec.size).mean(6).astype(np.float32)
             columns = np.stack([model[name].reshape(-1) for model in kitchen.models.values()], axis=1)
             for got, column in zip(mean.tolist(), columns.tolist(), strict=True):
                 exact = sum(map(Fraction, column)) / 6

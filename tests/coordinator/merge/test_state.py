@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 from coordinator.merge import state as state_module
 from coordinator.merge.state import MergeState, write_sum
 from coordinator.merge.statistics import StatisticSums
+from coordinator.merge.sums import ParameterSum
 from protos import fixedpoint
 from protos.errors import MergeRangeError, ModelFileError, StorageError, UpdateRefusedError
+from protos.tensorfile import write_tensors
 
+BASE = bytes(range(32))
 SITES = ("clear", "dusty", "fog", "night", "rain", "snow")
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 orders = st.permutations(SITES)
@@ -115,7 +118,7 @@ def test_identical_sites_give_their_model_back_with_their_batches_added_up(
 ):
     same = model(3, exact=True)
     terms = [(1, update(same, f"site-{i}-of-{sites}")) for i in range(sites)]
-    write_sum(path := tmp_path / "state.safetensors", kitchen.manifest, terms)
+    write_sum(path := tmp_path / "state.safetensors", kitchen.manifest, BASE, terms)
     merged = _read(kitchen, path)
     for name, before in same.items():
         if name.endswith("num_batches_tracked"):
@@ -134,9 +137,11 @@ def test_identical_sites_give_back_every_float32_down_to_two_to_the_minus_17(
     values = (signs * (1 + rng.integers(0, 2**23, 4096) / 2**23) * 2.0**exponents).astype(np.float32)
     one = {"theta": np.append(values, np.float32([0.0, 2.0**-17, -(2.0**-17)]))}
     terms = [(1, update(one, f"exact-{i}")) for i in range(3)]
-    write_sum(path := tmp_path / "state.safetensors", manifest_for(one), terms)
+    write_sum(path := tmp_path / "state.safetensors", manifest_for(one), BASE, terms)
     with MergeState(path) as state:
-        mean = fixedpoint.mean(state.parameters("theta", 0, one["theta"].size), 3)
+        total = ParameterSum(one["theta"].size)
+        state.add("theta", 0, one["theta"].size, total, 1)
+        mean = total.mean(3)
     np.testing.assert_array_equal(mean.astype(np.float32), one["theta"], strict=True)
 
 
@@ -178,8 +183,8 @@ class Crowd:
         self.models = models
         self.digests = frozenset([f"crowd-{models}"])
 
-    def parameters(self, name: str, start: int, stop: int) -> np.ndarray:
-        return np.zeros(stop - start, np.int64)
+    def add(self, name: str, start: int, stop: int, to: ParameterSum, weight: int) -> None:
+        to.add_ints(np.zeros(stop - start, np.int64), weight)
 
     def statistics(self, layer: str) -> StatisticSums:
         return StatisticSums.zero({"norm": 4, "xnorm.deep": 3}[layer])
@@ -187,10 +192,10 @@ class Crowd:
 
 def test_more_models_than_a_sum_has_room_for_are_refused(kitchen, tmp_path):
     path = tmp_path / "state.safetensors"
-    write_sum(path, kitchen.manifest, [(1, Crowd(16_383)), (1, kitchen.updates["fog"])])
+    write_sum(path, kitchen.manifest, BASE, [(1, Crowd(16_383)), (1, kitchen.updates["fog"])])
     before = path.read_bytes()
     with pytest.raises(MergeRangeError, match="16385 models are more than the 16384"), MergeState(path) as full:
-        write_sum(path, kitchen.manifest, [(1, full), (1, kitchen.updates["night"])])
+        write_sum(path, kitchen.manifest, BASE, [(1, full), (1, kitchen.updates["night"])])
     assert path.read_bytes() == before
 
 
@@ -245,9 +250,7 @@ def test_a_disk_that_fails_leaves_the_old_state_and_no_other_file(kitchen, tmp_p
         if call == "fsync":
             patched.setattr(os, "fsync", full)
         else:
-            import protos.tensorfile as module
-
-            patched.setattr(module.files, "atomic", _failing(module.files.atomic, full))
+            patched.setattr(os, "pwrite", _failing(os.pwrite, full))
         with pytest.raises(StorageError, match="No space left"):
             kitchen.fold(state, "fog")
     assert state.read_bytes() == before
@@ -270,7 +273,7 @@ def test_a_file_size_limit_leaves_the_old_state_and_no_other_file(kitchen, tmp_p
         state = Path({str(state)!r})
         with TensorFile(Path({str(kitchen.base)!r})) as base, MergeState(state) as before:
             try:
-                write_sum(state, base.manifest, [(1, before)])
+                write_sum(state, base.manifest, before.base, [(1, before)])
             except StorageError as error:
                 print(error.what)
                 sys.exit(error.exit_code)
@@ -288,7 +291,7 @@ def test_an_interruption_while_writing_leaves_the_old_state(kitchen, tmp_path):
     before = state.read_bytes()
 
     class Interrupting(Crowd):
-        def parameters(self, name: str, start: int, stop: int) -> np.ndarray:
+        def add(self, name: str, start: int, stop: int, to: ParameterSum, weight: int) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -297,7 +300,61 @@ def test_an_interruption_while_writing_leaves_the_old_state(kitchen, tmp_path):
     assert list(tmp_path.iterdir()) == [state]
 
 
+def test_a_disk_without_room_is_found_before_anything_is_added_up(kitchen, tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    class Never(Crowd):
+        def add(self, name: str, start: int, stop: int, to: ParameterSum, weight: int) -> None:
+            raise AssertionError("added up")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StorageError, match="No space left"):
+        kitchen.add(tmp_path / "state.safetensors", [(1, Never(1))])
+    assert list(tmp_path.iterdir()) == []
+
+
 # ------------------------------------------------------------ damaged states
+
+
+def test_a_flipped_bit_anywhere_breaks_the_seal(kitchen, tmp_path):
+    whole = kitchen.fold(kitchen.fresh(), "clear", "fog").read_bytes()
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(whole)
+    with MergeState(path) as state:
+        state.check()
+    for position in range(8, len(whole), 37):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ModelFileError), MergeState(path) as state:
+            state.check()
+
+
+def test_a_state_whose_seal_was_taken_off_is_refused(kitchen, tmp_path):
+    path = kitchen.fold(kitchen.fresh(), "clear", "fog")
+    with MergeState(path) as state:
+        specs = {n: s for n, s in state._file.manifest.tensors.items() if n != "seal"}
+        write_tensors(tmp_path / "bare", specs, state._file.chunks, state._file.metadata)
+    with MergeState(tmp_path / "bare") as state, pytest.raises(ModelFileError, match="contradicts its seal"):
+        state.check()
+
+
+def test_states_of_two_bases_are_not_added_up(kitchen, tmp_path):
+    path = kitchen.fold(kitchen.fresh(), "clear")
+    with (
+        MergeState(path) as state,
+        pytest.raises(ModelFileError, match="of base 000102030405, not of 787878787878"),
+    ):
+        write_sum(tmp_path / "sum.safetensors", kitchen.manifest, b"x" * 32, [(1, state)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_when_all_are_withdrawn_there_is_nothing_to_merge(kitchen):
+    state = kitchen.fold(kitchen.fresh(), "clear", "fog")
+    kitchen.withdraw(state, "fog", "clear")
+    with pytest.raises(MergeRangeError, match="nothing to merge"):
+        kitchen.merged(state)
 
 
 def test_a_state_cut_short_anywhere_is_refused(kitchen, tmp_path):
@@ -335,7 +392,7 @@ def test_a_flipped_bit_in_the_header_of_a_state_is_found(kitchen, tmp_path, wher
             damaged[whole.index(where) + offset] ^= 1 << bit
             path.write_bytes(damaged)
             with pytest.raises(ModelFileError), MergeState(path) as state:
-                write_sum(tmp_path / "sum.safetensors", kitchen.manifest, [(1, state)])
+                write_sum(tmp_path / "sum.safetensors", kitchen.manifest, BASE, [(1, state)])
 
 
 def test_a_flipped_bit_in_the_length_of_the_header_is_found(kitchen, tmp_path):
@@ -354,10 +411,13 @@ def test_a_flipped_bit_in_the_length_of_the_header_is_found(kitchen, tmp_path):
     [
         {},
         {"format": "onebasin-merge-state/0", "models": "1", "digests": "[]"},
-        {"format": "onebasin-merge-state/1", "models": "many", "digests": "[]"},
-        {"format": "onebasin-merge-state/1", "models": "1", "digests": "["},
-        {"format": "onebasin-merge-state/1", "models": "1", "digests": "7"},
-        {"format": "onebasin-merge-state/1", "models": "1"},
+        {"format": "onebasin-merge-state/2", "base": "", "models": "many", "digests": "[]"},
+        {"format": "onebasin-merge-state/1", "models": "1", "digests": "[]"},
+        {"format": "onebasin-merge-state/2", "base": "x", "models": "1", "digests": "[]"},
+        {"format": "onebasin-merge-state/2", "models": "1", "digests": "[]"},
+        {"format": "onebasin-merge-state/2", "base": "", "models": "1", "digests": "["},
+        {"format": "onebasin-merge-state/2", "base": "", "models": "1", "digests": "7"},
+        {"format": "onebasin-merge-state/2", "base": "", "models": "1"},
     ],
 )
 def test_a_file_that_is_no_state_is_refused(tmp_path, model, saved, metadata):
@@ -370,7 +430,7 @@ def test_a_state_of_another_base_is_refused(kitchen, tmp_path, manifest_for):
     path = kitchen.fold(kitchen.fresh(), "clear")
     other = manifest_for({"elsewhere": np.zeros(3, np.float32)})
     with MergeState(path) as state, pytest.raises(ModelFileError, match="no sum of elsewhere"):
-        write_sum(tmp_path / "sum.safetensors", other, [(1, state)])
+        write_sum(tmp_path / "sum.safetensors", other, BASE, [(1, state)])
 
 
 def test_a_missing_state_is_refused(tmp_path):
@@ -394,26 +454,15 @@ def _read(kitchen, state: Path) -> dict[str, np.ndarray]:
         return {name: file.tensor(name) for name in file.manifest.tensors}
 
 
-def _failing(atomic, full):
-    """Return an `atomic` whose file takes the first thousand bytes only."""
-    from contextlib import contextmanager
+def _failing(pwrite, full):
+    """Return a `pwrite` that takes the first thousand bytes only."""
+    left = 1000
 
-    class Short:
-        def __init__(self, file):
-            self._file, self._left = file, 1000
+    def short(descriptor, content, position):
+        nonlocal left
+        left -= len(content)
+        if left < 0:
+            full()
+        return pwrite(descriptor, content, position)
 
-        def write(self, content):
-            self._left -= len(content)
-            if self._left < 0:
-                full()
-            return self._file.write(content)
-
-        def __getattr__(self, name):
-            return getattr(self._file, name)
-
-    @contextmanager
-    def opened(path, **options):
-        with atomic(path, **options) as file:
-            yield Short(file)
-
-    return opened
+    return short

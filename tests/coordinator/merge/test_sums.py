@@ -1,0 +1,70 @@
+"""The sum of a block: the same integers whichever way it is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordinator.merge.sums import ParameterSum
+from protos import fixedpoint
+
+values = st.floats(-511.5, 511.5, width=32)
+weights = st.integers(-40, 40).filter(bool)
+
+
+def expected(terms: list[tuple[int, list[float]]]) -> list[int]:
+    """Add up in Python's own integers."""
+    return [
+        sum(w * int(fixedpoint.quantise(np.asarray([v[i]], np.float32))[0]) for w, v in terms) for i in range(2)
+    ]
+
+
+def summed(terms: list[tuple[int, list[float]]]) -> ParameterSum:
+    total = ParameterSum(2)
+    for weight, pair in terms:
+        block = np.asarray(pair, np.float32)
+        total.add_values(block, weight, fixedpoint.check_values(block, "fog", "w"))
+    return total
+
+
+@given(terms=st.lists(st.tuples(weights, st.lists(values, min_size=2, max_size=2)), min_size=1, max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_a_sum_is_that_of_pythons_integers(terms):
+    total = summed(terms)
+    assert total.ints().tolist() == expected(terms)
+    models = sum(abs(weight) for weight, _ in terms)
+    assert total.mean(models).tobytes() == fixedpoint.mean(total.ints(), models).tobytes()
+
+
+@pytest.mark.parametrize("weight", [16_384, -16_384])
+def test_the_largest_weight_of_the_largest_value_is_exact(weight):
+    largest = float(np.nextafter(np.float32(512), np.float32(0)))
+    terms = [(weight, [largest, -largest])]
+    assert summed(terms).ints().tolist() == expected(terms)
+
+
+def test_many_large_values_move_on_into_integers_and_small_ones_do_not():
+    large = [(1, [511.5, -511.5])] * 40
+    small = [(1, [2.0**-20, -1.5])] * 4000
+    assert summed(large).ints().tolist() == expected(large)
+    assert summed(small).ints().tolist() == expected(small)
+    assert summed(large)._whole is not None
+    assert summed(small)._whole is None
+
+
+@given(
+    terms=st.lists(st.tuples(weights, st.lists(values, min_size=2, max_size=2)), min_size=2, max_size=12),
+    cut=st.integers(1, 11),
+)
+@settings(max_examples=100, deadline=None)
+def test_sums_of_sums_are_sums(terms, cut):
+    first, second = summed(terms[:cut]), summed(terms[cut:])
+    total = summed(terms[:cut])
+    total.add_ints(second.ints(), 1)
+    assert total.ints().tolist() == expected(terms)
+    total.add_ints(second.ints(), -1)
+    assert total.ints().tolist() == first.ints().tolist()
+    total.add_ints(first.ints(), -1)
+    assert total.ints().tolist() == [0, 0]
