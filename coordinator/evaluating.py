@@ -22,7 +22,7 @@ from coordinator.home import CampaignFolder, Events
 from coordinator.members import Member, State, refusal
 from coordinator.merge.midpoint import pooled_statistics
 from coordinator.merge.state import MergeState
-from coordinator.merge.statistics import averaged
+from coordinator.merge.statistics import uniform
 from coordinator.merging import MODEL
 from protos import boundary, files, flower, signing
 from protos import messages_pb2 as pb
@@ -227,7 +227,7 @@ class Evaluating:
             sets: dict[str, Mapping[str, BatchNorm]] = {
                 POOLED: pooled_statistics([(1, state)], self._base),
                 AVERAGED: {
-                    layer: averaged([found[layer] for found in single.values()]) for layer in self._base.layers
+                    layer: uniform([found[layer] for found in single.values()]) for layer in self._base.layers
                 },
             }
         if self._comparing:

@@ -5,8 +5,9 @@ Source: Li et al., ECCV 2024 (arXiv 2407.13771): θ = (1/k) Σ θᵢ, and the Ga
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,18 @@ from coordinator.merge.state import Terms, block_sums, statistic_sum, total_mode
 from protos.boundary import BatchNorm
 from protos.errors import MergeRangeError
 from protos.manifest import COUNT, MEAN, STATISTICS, VAR, Manifest
-from protos.tensorfile import TensorFile, write_tensors
+from protos.tensorfile import write_tensors
+
+
+class Source(Protocol):
+    """A model to take what is not merged from."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its tensors."""
+
+    def chunks(self, name: str) -> Iterable[bytes | memoryview]:
+        """Yield a tensor's raw bytes."""
 
 
 def pooled_statistics(terms: Terms, base: Manifest) -> dict[str, BatchNorm]:
@@ -29,37 +41,22 @@ def pooled_statistics(terms: Terms, base: Manifest) -> dict[str, BatchNorm]:
     return {layer: statistic_sum(terms, layer, channels).pooled(layer) for layer, channels in base.layers.items()}
 
 
-def write_midpoint(
-    path: Path,
-    base: TensorFile,
-    terms: Terms,
-    buffers: Mapping[str, BatchNorm],
-    metadata: Mapping[str, str],
-    *,
-    threads: int = 1,
-    durable: bool = True,
-) -> dict[str, bytes]:
-    """Write the merged model as safetensors in the base's dtypes and order, chunk by chunk.
+def merged_content(
+    base: Source, terms: Terms, buffers: Mapping[str, BatchNorm]
+) -> Callable[[str], Iterator[bytes | memoryview]]:
+    """Return what yields the merged model's tensors, in the base's dtypes, chunk by chunk.
 
     Args:
-        path: Where to.
         base: The base; its buffers that are no statistics are copied.
         terms: What to merge.
         buffers: Each BatchNorm layer's statistics, e.g. `pooled_statistics`.
-        metadata: Strings for the file's header.
-        threads: How many tensors are worked on at a time.
-        durable: Whether to return only when it is on the disk, not in the system's cache.
-
-    Returns:
-        The SHA-256 of each tensor's bytes.
 
     Raises:
-        MergeRangeError: There is nothing to merge, or a pooled statistic is more than the base's dtype holds.
-        StorageError: The disk is full.
+        MergeRangeError: There is nothing to merge. While it is read: a value is out of range, or a pooled
+            statistic is more than the base's dtype holds.
 
     """
-    manifest = base.manifest
-    models = _some(terms)
+    manifest, models = base.manifest, _some(terms)
 
     def content(name: str) -> Iterator[bytes | memoryview]:
         layer, _, last = name.rpartition(".")
@@ -72,7 +69,23 @@ def write_midpoint(
         else:
             yield from base.chunks(name)
 
-    return write_tensors(path, manifest.tensors, content, metadata, threads=threads, durable=durable)
+    return content
+
+
+def write_midpoint(
+    path: Path, base: Source, terms: Terms, buffers: Mapping[str, BatchNorm], metadata: Mapping[str, str]
+) -> dict[str, bytes]:
+    """Write the merged model as safetensors; see `merged_content`.
+
+    Returns:
+        The SHA-256 of each tensor's bytes.
+
+    Raises:
+        StorageError: The disk is full.
+
+    """
+    content = merged_content(base, terms, buffers)
+    return write_tensors(path, base.manifest.tensors, content, metadata)
 
 
 def _some(terms: Terms) -> int:

@@ -24,6 +24,7 @@ from coordinator.merge.statistics import StatisticSums
 from coordinator.merge.sums import ParameterSum
 from protos import dtypes, fixedpoint
 from protos.boundary import Statistics
+from protos.checkpoints.reader import ModelReader
 from protos.digest import short
 from protos.errors import MergeRangeError, ModelFileError, UpdateRefusedError
 from protos.manifest import Manifest, TensorSpec
@@ -71,7 +72,7 @@ class Update:
 
     models = 1
 
-    def __init__(self, file: TensorFile, statistics: Statistics, digest: bytes, site: str) -> None:
+    def __init__(self, file: ModelReader, statistics: Statistics, digest: bytes, site: str) -> None:
         self._file = file
         self._statistics = statistics
         self.digests = frozenset([digest.hex()])

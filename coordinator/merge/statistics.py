@@ -111,13 +111,15 @@ class StatisticSums:
         }
 
 
-def averaged(found: Sequence[BatchNorm]) -> BatchNorm:
-    """Average means and variances without the between-site term: what plain averaging does, for comparison."""
-    return BatchNorm(
-        np.asarray(np.mean([f.mean for f in found], axis=0, dtype=np.float64), np.float32),
-        np.asarray(np.mean([f.var for f in found], axis=0, dtype=np.float64), np.float32),
-        sum(f.count for f in found),
-    )
+def uniform(found: Sequence[BatchNorm]) -> BatchNorm:
+    """Average means and variances with equal weights and without the between-site term; counts are added up.
+
+    That is what plain averaging does, for comparison. The sums are exact, so the order doesn't matter.
+    """
+    models = len(found) << _FRACTION
+    mean = sum(_integers(one.mean) for one in found) / models
+    var = sum(_integers(one.var) for one in found) / models
+    return BatchNorm(np.asarray(mean, np.float32), np.asarray(var, np.float32), sum(one.count for one in found))
 
 
 def _integers(values: npt.NDArray[np.float32]) -> Integers:

@@ -13,7 +13,7 @@ from .verdict import conclude
 
 TAGS = ("semantic-segmentation", "model-merging", "domain-adaptation", "federated-learning", "onebasin")
 
-_CITATION = """\
+CITATION = """\
 @inproceedings{li2024trainingfree,
   title     = {Training-Free Model Merging for Multi-target Domain Adaptation},
   author    = {Li, Wenyi and Gao, Huan-ang and Gao, Mingju and Tian, Beiwen and Zhi, Rong and Zhao, Hao},
@@ -48,7 +48,7 @@ def model_card(report: Report, license_id: str = "other") -> str:
             "## Citation\n",
             "The method is by W. Li et al., *Training-Free Model Merging for Multi-target Domain Adaptation*, "
             "ECCV 2024, [arXiv 2407.13771](https://arxiv.org/abs/2407.13771).\n",
-            f"```bibtex\n{_CITATION}\n```\n",
+            f"```bibtex\n{CITATION}\n```\n",
         ]
     )
 

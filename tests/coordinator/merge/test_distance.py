@@ -10,7 +10,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from coordinator.merge import state
-from coordinator.merge.distance import relative_distance, symmetric_kl
+from coordinator.merge.distance import Products, products, relative_distance, symmetric_kl
 from protos.boundary import BatchNorm
 from protos.tensorfile import TensorFile
 
@@ -56,6 +56,20 @@ def test_relative_distance_is_over_all_parameters_and_no_statistics(tmp_path, sa
         assert relative_distance(origin, origin) == 0
 
 
-def test_nothing_is_a_measurable_distance_from_a_base_of_zeros(tmp_path, saved):
-    with TensorFile(saved(tmp_path / "zero", {"a": np.zeros(3, np.float32)})) as zero:
-        assert relative_distance(zero, zero) == math.inf
+def test_anything_is_infinitely_far_from_a_base_of_zeros_but_zeros_are_not(tmp_path, saved):
+    with (
+        TensorFile(saved(tmp_path / "zero", {"a": np.zeros(3, np.float32)})) as zero,
+        TensorFile(saved(tmp_path / "one", {"a": np.ones(3, np.float32)})) as one,
+    ):
+        assert relative_distance(one, zero) == math.inf
+        assert relative_distance(zero, zero) == 0
+        assert math.isnan(products(one, zero, "a").cosine)
+
+
+def test_inner_products_are_those_of_numpy_and_add_up(tmp_path, model, saved):
+    a, b = model(1), model(2)
+    with TensorFile(saved(tmp_path / "a", a)) as first, TensorFile(saved(tmp_path / "b", b)) as second:
+        total = sum((products(first, second, name) for name in first.manifest.parameters), Products())
+        x, y = (np.concatenate([m[n].ravel() for n in first.manifest.parameters]).astype(float) for m in (a, b))
+    assert total.relative == pytest.approx(np.linalg.norm(x - y) / np.linalg.norm(y), rel=1e-12)
+    assert total.cosine == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y), rel=1e-12)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from coordinator.merge.midpoint import pooled_statistics
 from coordinator.merge.state import MergeState
-from coordinator.merge.statistics import StatisticSums, averaged
+from coordinator.merge.statistics import StatisticSums, uniform
 from coordinator.merge.sums import ParameterSum
 from protos import fixedpoint
 from protos.boundary import BatchNorm
@@ -184,7 +184,7 @@ def test_taking_away_is_the_exact_inverse_of_adding(stay, leave):
 @settings(max_examples=100, deadline=None)
 def test_plain_averaging_leaves_the_difference_between_sites_out(sites):
     assume(len({mean for _, mean, _ in sites}) > 1)
-    found = averaged([one(*site) for site in sites])
+    found = uniform([one(*site) for site in sites])
     exact = sum(Fraction(float(np.float32(var))) for _, _, var in sites) / len(sites)
     assert abs(Fraction(float(found.var[0])) - exact) <= exact / 10**6
 

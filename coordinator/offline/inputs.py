@@ -1,0 +1,181 @@
+"""The models that are to be merged: opened, named, told apart, and compared with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from coordinator.offline.guess import guess
+from protos.boundary import BatchNorm
+from protos.checkpoints import ModelFile, open_model
+from protos.digest import model_digest, sha256, short
+from protos.errors import ConfigurationError, ModelFileError
+from protos.manifest import COUNT, MEAN, VAR, TensorSpec, join
+
+
+@dataclass(frozen=True)
+class Input:
+    """A model to be merged.
+
+    Attributes:
+        name: What it is called in messages: its file's name, with as many folders as tell it from the others.
+        file: The open file.
+        digest: Its canonical digest.
+
+    """
+
+    name: str
+    file: ModelFile
+    digest: bytes
+
+    def statistics(self, layer: str) -> BatchNorm:
+        """Read a BatchNorm layer's statistics.
+
+        Raises:
+            ModelFileError: They make no sense.
+
+        """
+        mean, var = (self._wide(join(layer, part)) for part in (MEAN, VAR))
+        count = int(self.file.read(join(layer, COUNT))[0])
+        for part, values in ((MEAN, mean), (VAR, var)):
+            if not np.isfinite(values).all():
+                raise ModelFileError(
+                    f"{self.name}: {join(layer, part)} has values that are NaN or infinite",
+                    "its training diverged, or the file is damaged: take an earlier checkpoint",
+                )
+        if (var < 0).any() or count < 0:
+            part = VAR if count >= 0 else COUNT
+            raise ModelFileError(
+                f"{self.name}: {join(layer, part)} has a negative value",
+                "no training produces one: the file is damaged or was edited",
+            )
+        return BatchNorm(mean, var, count)
+
+    def _wide(self, name: str) -> npt.NDArray[np.float32]:
+        return self.file.manifest.tensors[name].dtype.widen(self.file.read(name))
+
+
+def open_inputs(paths: Sequence[Path], copy: str | None, opened: ExitStack, threads: int) -> list[Input]:
+    """Open models and compute their digests.
+
+    Args:
+        paths: Their files.
+        copy: Which copy to take where a file holds several.
+        opened: Closes them.
+        threads: How many tensors are read at a time.
+
+    Raises:
+        ModelFileError: One can't be read.
+        ConfigurationError: Fewer than two.
+
+    """
+    if len(paths) < 2:
+        raise ConfigurationError(f"{len(paths)} models are nothing to merge", "give two models or more")
+    files = [opened.enter_context(open_model(path, copy)) for path in paths]
+    with ThreadPoolExecutor(threads, "digest") as pool:
+        digests = [digest(file, pool) for file in files]
+    return [Input(name, file, found) for name, file, found in zip(names(paths), files, digests, strict=True)]
+
+
+def digest(file: ModelFile, pool: ThreadPoolExecutor) -> bytes:
+    """Compute a model's canonical digest, several tensors at a time."""
+    tensors = file.manifest.tensors
+    found = pool.map(lambda name: (name, sha256(file.chunks(name))), tensors)
+    return model_digest(tensors, dict(found))
+
+
+def names(paths: Sequence[Path]) -> list[str]:
+    """Name files by their last parts, as many as tell them apart."""
+    absolute = [path.absolute() for path in paths]
+    longest = max(len(path.parts) for path in absolute)
+    for count in range(1, longest + 1):
+        found = ["/".join(path.parts[-count:]) for path in absolute]
+        if len(set(found)) == len(set(absolute)):
+            return found
+    return [str(path) for path in absolute]
+
+
+def find(inputs: Sequence[Input], wanted: str, option: str) -> Input:
+    """Find an input by its place (1, 2, …), its name, or its path as typed.
+
+    Raises:
+        ConfigurationError: There is none.
+
+    """
+    if wanted.isdecimal() and 1 <= int(wanted) <= len(inputs):
+        return inputs[int(wanted) - 1]
+    found = [i for i in inputs if wanted in (i.name, str(i.file.path), Path(i.name).stem)]
+    if len(found) != 1:
+        known = ", ".join(f"{place} ({i.name})" for place, i in enumerate(inputs, 1))
+        raise ConfigurationError(f"{option} names no input: {wanted!r}", f"name one of: {known}")
+    return found[0]
+
+
+def check_distinct(inputs: Sequence[Input]) -> None:
+    """Refuse a model that is given twice.
+
+    Raises:
+        ConfigurationError: Two inputs hold the same model.
+
+    """
+    seen: dict[bytes, Input] = {}
+    for i in inputs:
+        if i.digest in seen:
+            raise ConfigurationError(
+                f"{seen[i.digest].name} and {i.name} hold the same model, {short(i.digest)}",
+                "leave one out, or say that it is meant: --allow-duplicates",
+            )
+        seen[i.digest] = i
+
+
+def check_alike(inputs: Sequence[Input], own: Callable[[str], bool]) -> None:
+    """Check that all inputs have the same tensors.
+
+    Args:
+        inputs: The models.
+        own: Tells which tensors each model keeps for itself; these may differ.
+
+    Raises:
+        ModelFileError: They have not; says what differs, and what may be behind it.
+
+    """
+    first = inputs[0]
+    for other in inputs[1:]:
+        a, b = _shared(first, own), _shared(other, own)
+        if a == b:
+            continue
+        lacks, extra = sorted(a.keys() - b.keys()), sorted(b.keys() - a.keys())
+        differ = sorted(name for name in a.keys() & b.keys() if a[name] != b[name])
+        said = []
+        if lacks:
+            said.append(f"{_listed(lacks)} only in {first.name}")
+        if extra:
+            said.append(f"{_listed(extra)} only in {other.name}")
+        if differ:
+            said.append(f"{_listed([f'{name} ({a[name]} and {b[name]})' for name in differ])} of another kind")
+        raise ModelFileError(
+            f"{first.name} and {other.name} are not of one architecture: {'; '.join(said)}", guess(a, b)
+        )
+
+
+def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Return a test whether a tensor's name matches one of the patterns (``*`` and ``?``)."""
+    return lambda name: any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _shared(found: Input, own: Callable[[str], bool]) -> dict[str, TensorSpec]:
+    return {name: spec for name, spec in found.file.manifest.tensors.items() if not own(name)}
+
+
+def _listed(found: Sequence[str]) -> str:
+    if len(found) == 1:
+        return f"tensor {found[0]}"
+    more = f" and {len(found) - 2} more" if len(found) > 2 else ""
+    return f"{len(found)} tensors ({', '.join(found[:2])}{more})"
