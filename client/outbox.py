@@ -17,7 +17,6 @@ from protos import boundary, files, flower, signing
 from protos import update_pb2 as pb
 from protos.boundary import Array, BatchNorm
 from protos.errors import ModelFileError, UpdateRefusedError
-from protos.manifest import Manifest
 from protos.tensorfile import TensorFile, write_tensors
 
 _SAME = "adapt the campaign's base without changing its architecture"
@@ -59,7 +58,7 @@ class Outbox:
             header = boundary.describe(state, base.manifest, campaign, site.name)
             _check_buffers(state, base, site.name)
             files.make_folder(self.model.parent)
-            _write_model(self.model, base.manifest, state)
+            _write_model(self.model, base, state)
         envelope = signing.signed(signing.UPDATE, header, site.signing_key)
         files.write(self._header, envelope.SerializeToString(deterministic=True))
         return signing.digest(envelope)
@@ -128,5 +127,6 @@ def _check_buffers(state: Mapping[str, Array], base: TensorFile, site: str) -> N
             )
 
 
-def _write_model(path: Path, base: Manifest, state: Mapping[str, Array]) -> None:
-    write_tensors(path, base.tensors, lambda name: [state[name].tobytes()])
+def _write_model(path: Path, base: TensorFile, state: Mapping[str, Array]) -> None:
+    # The base's metadata (its architecture and classes) are the adapted model's too.
+    write_tensors(path, base.manifest.tensors, lambda name: [state[name].tobytes()], base.metadata)

@@ -92,13 +92,14 @@ def digest(file: ModelFile, pool: ThreadPoolExecutor) -> bytes:
 
 
 def names(paths: Sequence[Path]) -> list[str]:
-    """Name files by their last parts, as many as tell them apart."""
+    """Name files by their last parts, as many as tell them apart; what is in between is left out."""
     absolute = [path.absolute() for path in paths]
     longest = max(len(path.parts) for path in absolute)
     for count in range(1, longest + 1):
         found = ["/".join(path.parts[-count:]) for path in absolute]
         if len(set(found)) == len(set(absolute)):
-            return found
+            short = [f"{path.parts[-count]}/…/{path.name}" for path in absolute]
+            return short if count > 2 and len(set(short)) == len(set(absolute)) else found
     return [str(path) for path in absolute]
 
 

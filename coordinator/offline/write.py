@@ -51,7 +51,7 @@ def check_free(plan: Plan, *, force: bool) -> None:
         ConfigurationError: An output exists, or is one of the inputs.
 
     """
-    read = {i.file.path.resolve() for i in plan.inputs}
+    read = {path.resolve() for i in plan.inputs for path in i.file.files}
     for path in plan.outputs:
         if path.resolve() in read:
             raise ConfigurationError(f"{path} is one of the inputs", "write to another file")
