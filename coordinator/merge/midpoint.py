@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from coordinator.merge.state import Terms, block_sums, statistic_sum, total_models
+from coordinator.merge.state import Adder, Terms, block_sums, statistic_sum, total_models
+from coordinator.merge.sums import ParameterSum
 from protos.boundary import BatchNorm
 from protos.errors import MergeRangeError
 from protos.manifest import COUNT, MEAN, STATISTICS, VAR, Manifest
@@ -42,7 +43,11 @@ def pooled_statistics(terms: Terms, base: Manifest) -> dict[str, BatchNorm]:
 
 
 def merged_content(
-    base: Source, terms: Terms, buffers: Mapping[str, BatchNorm]
+    base: Source,
+    terms: Terms,
+    buffers: Mapping[str, BatchNorm],
+    adder: Adder = ParameterSum,
+    block: int = 0,
 ) -> Callable[[str], Iterator[bytes | memoryview]]:
     """Return what yields the merged model's tensors, in the base's dtypes, chunk by chunk.
 
@@ -50,6 +55,8 @@ def merged_content(
         base: The base; its buffers that are no statistics are copied.
         terms: What to merge.
         buffers: Each BatchNorm layer's statistics, e.g. `pooled_statistics`.
+        adder: Makes the sum of a block; see `block_sums`.
+        block: Elements in a block.
 
     Raises:
         MergeRangeError: There is nothing to merge. While it is read: a value is out of range, or a pooled
@@ -62,7 +69,7 @@ def merged_content(
         layer, _, last = name.rpartition(".")
         if name in manifest.parameters:
             spec = manifest.parameters[name]
-            for total in block_sums(terms, name, spec.size):
+            for total in block_sums(terms, name, spec.size, adder, block):
                 yield spec.dtype.narrow(total.mean(models)).data.cast("B")
         elif last in STATISTICS:
             yield _statistic(manifest, name, buffers[layer]).tobytes()

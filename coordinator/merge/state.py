@@ -14,7 +14,7 @@ number of sites.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -57,6 +57,8 @@ class Term(Protocol):
 
 Terms = Sequence[tuple[int, Term]]
 """Weights and terms. A state is made with weights of +1 and −1 only; a merge may weight its models."""
+Adder = Callable[[int], ParameterSum]
+"""Makes the sum of a block from its size."""
 
 
 class Update:
@@ -227,10 +229,21 @@ def total_models(terms: Terms) -> int:
     return sum(weight * term.models for weight, term in terms)
 
 
-def block_sums(terms: Terms, name: str, size: int) -> Iterator[ParameterSum]:
-    """Add a parameter up over weighted terms, block by block; each sum is to be used before the next is taken."""
-    for start, stop in blocks(size):
-        total = ParameterSum(stop - start)
+def block_sums(
+    terms: Terms, name: str, size: int, adder: Adder = ParameterSum, block: int = 0
+) -> Iterator[ParameterSum]:
+    """Add a parameter up over weighted terms, block by block; each sum is to be used before the next is taken.
+
+    Args:
+        terms: What to add.
+        name: The parameter.
+        size: How many elements it has.
+        adder: Makes the sum of a block from its size.
+        block: Elements in a block; by default `BLOCK`.
+
+    """
+    for start, stop in blocks(size, block or BLOCK):
+        total = adder(stop - start)
         for weight, term in terms:
             term.add(name, start, stop, total, weight)
         yield total
@@ -244,10 +257,11 @@ def statistic_sum(terms: Terms, layer: str, channels: int) -> StatisticSums:
     return total
 
 
-def blocks(size: int) -> Iterator[tuple[int, int]]:
-    """Cut a tensor of so many elements into ranges of at most `BLOCK`."""
-    for start in range(0, size, BLOCK):
-        yield start, min(start + BLOCK, size)
+def blocks(size: int, block: int = 0) -> Iterator[tuple[int, int]]:
+    """Cut a tensor of so many elements into ranges of at most `block` (by default `BLOCK`)."""
+    step = block or BLOCK
+    for start in range(0, size, step):
+        yield start, min(start + step, size)
 
 
 def _combined(terms: Terms) -> frozenset[str]:

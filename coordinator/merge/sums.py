@@ -23,12 +23,13 @@ class ParameterSum:
 
     Args:
         size: Elements in the block.
+        work: Whether to make room for adding up here; a subclass may do so elsewhere.
 
     """
 
-    def __init__(self, size: int) -> None:
-        self._scratch = np.empty(size)
-        self._exact = np.zeros(size)
+    def __init__(self, size: int, *, work: bool = True) -> None:
+        self._scratch = np.empty(size if work else 0)
+        self._exact = np.zeros(size if work else 0)
         self._room = _ROOM
         self._whole: Ints | None = None
 

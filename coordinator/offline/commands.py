@@ -76,6 +76,10 @@ def merge(
     threads: Annotated[
         int, typer.Option(min=0, help="Tensors worked on at a time; 0: as many as there are cores.")
     ] = 0,
+    device: Annotated[
+        str,
+        typer.Option(help="Where to add up: `cpu`, or a GPU as PyTorch names it (`cuda`). The bits are the same."),
+    ] = "cpu",
     json: JsonOption = False,
 ) -> None:
     """Merge models that were adapted from one base, without data and without training.
@@ -91,7 +95,13 @@ def merge(
 
     threads = threads or _cores()
     options = planning.Options(
-        buffers, weights, tuple(separate), tuple(take), allow_duplicates=allow_duplicates, threads=threads
+        buffers=buffers,
+        weights=weights,
+        separate=tuple(separate),
+        take=tuple(take),
+        allow_duplicates=allow_duplicates,
+        threads=threads,
+        device=device,
     )
     with ExitStack() as opened:
         found = inputs.open_inputs(models, copy, opened, threads)

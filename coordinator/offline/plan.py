@@ -29,6 +29,7 @@ class Options:
         take: Patterns of other buffers that are taken from the first model although they differ.
         allow_duplicates: Whether one model may be given twice.
         threads: How many tensors are worked on at a time.
+        device: Where parameters are added up, as PyTorch names it.
 
     """
 
@@ -38,6 +39,7 @@ class Options:
     take: tuple[str, ...] = ()
     allow_duplicates: bool = False
     threads: int = 1
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Plan:
         actions: What happens to each tensor.
         warnings: What the user should know.
         threads: How many tensors are worked on at a time.
+        device: Where parameters are added up.
 
     """
 
@@ -86,6 +89,7 @@ class Plan:
     actions: list[Action]
     warnings: list[str] = field(default_factory=list)
     threads: int = 1
+    device: str = "cpu"
 
     @property
     def manifest(self) -> Manifest:
@@ -161,6 +165,7 @@ def make(found: list[Input], options: Options, output: Path) -> Plan:
         actions=[_action(name, manifest, own, taken, rule, source) for name in manifest.tensors],
         warnings=warnings,
         threads=options.threads,
+        device=options.device,
     )
 
 

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from coordinator.merge import device
 from coordinator.merge.midpoint import merged_content
 from coordinator.merge.state import Update
 from coordinator.offline import buffers
@@ -96,7 +98,11 @@ def _merged(plan: Plan) -> Content:
         for weight, i in zip(plan.weights, plan.inputs, strict=True)
         if weight
     ]
-    return merged_content(plan.inputs[0].file, terms, statistics)
+    if plan.device == "cpu":
+        return merged_content(plan.inputs[0].file, terms, statistics)
+    device.check_device(plan.device)
+    adder = partial(device.DeviceSum, device=plan.device)
+    return merged_content(plan.inputs[0].file, terms, statistics, adder, device.BLOCK)
 
 
 def _write(plan: Plan, path: Path, i: Input, content: Content) -> bytes:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coordinator.merge.device import DeviceSum
 from coordinator.merge.sums import ParameterSum
 from protos import fixedpoint
 
@@ -21,8 +24,8 @@ def expected(terms: list[tuple[int, list[float]]]) -> list[int]:
     ]
 
 
-def summed(terms: list[tuple[int, list[float]]]) -> ParameterSum:
-    total = ParameterSum(2)
+def summed(terms: list[tuple[int, list[float]]], adder=ParameterSum) -> ParameterSum:
+    total = adder(2)
     for weight, pair in terms:
         block = np.asarray(pair, np.float32)
         total.add_values(block, weight, fixedpoint.check_values(block, "fog", "w"))
@@ -36,6 +39,17 @@ def test_a_sum_is_that_of_pythons_integers(terms):
     assert total.ints().tolist() == expected(terms)
     models = sum(abs(weight) for weight, _ in terms)
     assert total.mean(models).tobytes() == fixedpoint.mean(total.ints(), models).tobytes()
+
+
+@given(terms=st.lists(st.tuples(weights, st.lists(values, min_size=2, max_size=2)), min_size=1, max_size=60))
+@settings(max_examples=60, deadline=None)
+def test_a_device_gives_the_same_bits(terms):
+    ours, theirs = summed(terms), summed(terms, partial(DeviceSum, device="cpu"))
+    assert theirs.ints().tolist() == ours.ints().tolist()
+    models = sum(abs(weight) for weight, _ in terms)
+    assert theirs.mean(models).tobytes() == ours.mean(models).tobytes()
+    theirs.add_ints(ours.ints(), -1)
+    assert theirs.ints().tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("weight", [16_384, -16_384])

@@ -273,5 +273,9 @@ def test_a_full_disk_leaves_nothing(made, refused, monkeypatch):
             assert "No space left on device" in refused(StorageError, paths).what
 
 
+def test_a_device_that_is_not_there(made, refused):
+    assert "device 'cuda:77' can't be used" in refused(ConfigurationError, made(2), device="cuda:77").what
+
+
 def test_options_have_the_defaults_that_the_command_has():
-    assert Options() == Options("pooled", "", (), (), allow_duplicates=False, threads=1)
+    assert Options() == Options("pooled", "", (), (), allow_duplicates=False, threads=1, device="cpu")
