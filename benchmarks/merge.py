@@ -1,9 +1,9 @@
 """Seconds and memory of an offline merge, beside what else people use, on the same files in the same run.
 
 Models of the size of HRDA-DAFormer R101 (48 M parameters, 345 buffers) and MiT-B5 (86 M), with random values, near
-each other as models from one base are. Whole processes are measured from start to exit, with the peak memory that the
-kernel counted. The floor is what no merge can do without: reading each input's bytes once and writing the output's
-once, from and into the page cache.
+each other as models from one base are. Whole processes are measured from start to exit, with the peak memory that
+the kernel counted. The floor is what no merge can do without: reading each input's bytes once and writing the
+output's once, from and into the page cache.
 
     python benchmarks/merge.py --models 2 4 8 16
     python benchmarks/merge.py --mergekit ~/mergekit-venv/bin/mergekit-pytorch

@@ -14,7 +14,9 @@ import psutil
 import pytest
 import tomli_w
 
+from protos.digest import file_digest
 from protos.programs import free_port
+from protos.tensorfile import TensorFile
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 README = Path(__file__).parents[2] / "README.md"
@@ -29,7 +31,7 @@ def commands() -> list[str]:
 def test_the_commands_of_the_readme_lead_to_a_merged_model(tmp_path):
     fleet, control = free_port(), free_port()
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    running = []
+    running, said = [], {}
     try:
         for line in commands():
             words = line.replace("9092", str(fleet)).split()
@@ -45,16 +47,24 @@ def test_the_commands_of_the_readme_lead_to_a_merged_model(tmp_path):
                 if "superlink" in words:
                     wait_for(control)
                 continue
+            words = [found for word in words for found in expanded(word, tmp_path)]
             done = subprocess.run(
                 words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
             )
             assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+            said[" ".join(words[1:3])] = done.stdout
             if words[1:3] == ["site", "init"]:
                 shrink(tmp_path / words[3] / "site.toml")
         merged = tmp_path / "coordinator" / "campaigns" / "autumn" / "merged"
         for name in ("merged.safetensors", "README.md", "receipt.binpb", "report.json", "report.html"):
             assert (merged / name).exists()
-        assert "site north, campaign autumn: ready" in done.stdout
+        assert "site north, campaign autumn: ready" in said["site status"]
+        with (
+            TensorFile(merged / "merged.safetensors") as ours,
+            TensorFile(tmp_path / "merged.safetensors") as theirs,
+        ):
+            assert file_digest(ours) == file_digest(theirs)
+        assert (tmp_path / "sweep.png").stat().st_size > 1000
     finally:
         for process in running:
             process.send_signal(signal.SIGTERM)
@@ -68,6 +78,12 @@ def test_the_commands_of_the_readme_lead_to_a_merged_model(tmp_path):
 def test_the_files_that_the_readme_links_to_are_there():
     for link in re.findall(r"\]\((?!https?://)([^)#]+)\)", README.read_text()):
         assert (README.parent / link).exists(), link
+
+
+def expanded(word: str, folder: Path) -> list[str]:
+    """Do what the shell does with a pattern."""
+    found = sorted(str(path.relative_to(folder)) for path in folder.glob(word)) if "*" in word else []
+    return found or [word]
 
 
 def shrink(path: Path) -> None:
