@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from protos import dtypes, files
+from protos import dtypes, files, parallel
 from protos.errors import ModelFileError
 from protos.manifest import Manifest, TensorSpec
 
@@ -183,7 +182,7 @@ def write_tensors(
         files.reserve(file, end)
         files.write_at(file, 0, header)
 
-        def write(name: str) -> tuple[str, bytes]:
+        def write(name: str) -> bytes:
             state, position = hashlib.sha256(), offsets[name]
             for chunk in content(name):
                 files.write_at(file, position, chunk)
@@ -191,13 +190,9 @@ def write_tensors(
                 position += len(chunk)
             if position - offsets[name] != specs[name].nbytes:
                 raise AssertionError(f"{position - offsets[name]} bytes of {name} instead of {specs[name].nbytes}")
-            return name, state.digest()
+            return state.digest()
 
-        if threads == 1:
-            digests = dict(map(write, specs))
-        else:
-            with ThreadPoolExecutor(threads, "write") as pool:
-                digests = dict(pool.map(write, specs))
+        digests = parallel.each(specs, write, threads)
         if seal:
             files.write_at(file, offsets[seal], _sealed(header, digests))
     return digests

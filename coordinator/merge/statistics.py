@@ -127,6 +127,9 @@ def _integers(values: npt.NDArray[np.float32]) -> Integers:
     fraction, exponent = np.frexp(values.astype(np.float64))
     mantissa: Integers = np.ldexp(fraction, 24).astype(np.int64).astype(object)
     shift = exponent.astype(np.int64) + (_FRACTION - 24)
+    if (shift >= 0).all():
+        found: Integers = mantissa << shift.astype(object)
+        return found
     # A subnormal's mantissa ends in zeros, which make up for a negative shift.
     left, right = np.maximum(shift, 0).astype(object), np.maximum(-shift, 0).astype(object)
     result: Integers = (mantissa << left) >> right

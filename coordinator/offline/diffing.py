@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.text import Text
 from coordinator.merge.distance import Products, products, symmetric_kl
 from coordinator.offline.inputs import check_alike, open_inputs
 from coordinator.report.text import plain
+from protos import parallel
 from protos.digest import short
 
 
@@ -79,13 +79,13 @@ def diff(paths: tuple[Path, Path], copy: str | None, threads: int) -> Diff:
         ModelFileError: One can't be read, or they are not of one architecture.
 
     """
-    with ExitStack() as opened, ThreadPoolExecutor(threads, "diff") as pool:
+    with ExitStack() as opened:
         a, b = found = open_inputs(paths, copy, opened, threads)
         check_alike(found, lambda _: False)
         manifest = b.file.manifest
-        by_tensor = pool.map(lambda name: (name, products(a.file, b.file, name)), manifest.parameters)
+        by_tensor = parallel.each(manifest.parameters, lambda name: products(a.file, b.file, name), threads)
         by_layer: dict[str, Products] = {}
-        for name, one in by_tensor:
+        for name, one in by_tensor.items():
             layer = name.rpartition(".")[0] or name
             by_layer[layer] = by_layer.get(layer, Products()) + one
         divergence = {layer: symmetric_kl(a.statistics(layer), b.statistics(layer)) for layer in manifest.layers}

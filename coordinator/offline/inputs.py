@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coordinator.offline.guess import guess
+from protos import parallel
 from protos.boundary import BatchNorm
 from protos.checkpoints import ModelFile, open_model
 from protos.digest import model_digest, sha256, short
@@ -79,16 +79,14 @@ def open_inputs(paths: Sequence[Path], copy: str | None, opened: ExitStack, thre
     if len(paths) < 2:
         raise ConfigurationError(f"{len(paths)} models are nothing to merge", "give two models or more")
     files = [opened.enter_context(open_model(path, copy)) for path in paths]
-    with ThreadPoolExecutor(threads, "digest") as pool:
-        digests = [digest(file, pool) for file in files]
+    digests = [digest(file, threads) for file in files]
     return [Input(name, file, found) for name, file, found in zip(names(paths), files, digests, strict=True)]
 
 
-def digest(file: ModelFile, pool: ThreadPoolExecutor) -> bytes:
+def digest(file: ModelFile, threads: int) -> bytes:
     """Compute a model's canonical digest, several tensors at a time."""
     tensors = file.manifest.tensors
-    found = pool.map(lambda name: (name, sha256(file.chunks(name))), tensors)
-    return model_digest(tensors, dict(found))
+    return model_digest(tensors, parallel.each(tensors, lambda name: sha256(file.chunks(name)), threads))
 
 
 def names(paths: Sequence[Path]) -> list[str]:

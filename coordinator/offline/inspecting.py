@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from coordinator.merge.distance import relative_distance
 from coordinator.merge.state import blocks
 from coordinator.offline.inputs import Input, check_alike, digest
 from coordinator.report.text import count, plain, size
+from protos import parallel
 from protos.checkpoints import ModelFile, open_model
 from protos.errors import ModelFileError
 from protos.manifest import COUNT, join
@@ -81,10 +81,10 @@ def inspect(path: Path, copy: str | None, base: Path | None, threads: int) -> In
         ModelFileError: It can't be read, or is of another architecture than the base.
 
     """
-    with _open(path, copy) as file, ThreadPoolExecutor(threads, "inspect") as pool:
+    with _open(path, copy) as file:
         manifest = file.manifest
-        found = digest(file, pool)
-        bad = dict(pool.map(lambda name: (name, _not_finite(file, name)), manifest.tensors))
+        found = digest(file, threads)
+        bad = parallel.each(manifest.tensors, lambda name: _not_finite(file, name), threads)
         dtypes: dict[str, int] = {}
         for spec in manifest.tensors.values():
             dtypes[spec.dtype.name] = dtypes.get(spec.dtype.name, 0) + spec.nbytes

@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
 
-from protos import files
+from protos import files, parallel
 from protos.checkpoints.allowed import STORAGES
 from protos.checkpoints.zipwriter import ZipWriter
 from protos.manifest import TensorSpec
@@ -64,16 +63,12 @@ def write_torch(
         for name, raw in small.items():
             archive.write(f"{_ROOT}/{name}", [raw])
 
-        def write(name: str) -> tuple[str, bytes]:
+        def write(name: str) -> bytes:
             state = hashlib.sha256()
             archive.write(members[name], _digested(content(name), state))
-            return name, state.digest()
+            return state.digest()
 
-        if threads == 1:
-            digests = dict(map(write, specs))
-        else:
-            with ThreadPoolExecutor(threads, "write") as pool:
-                digests = dict(pool.map(write, specs))
+        digests = parallel.each(specs, write, threads)
         archive.finish()
     return digests
 
