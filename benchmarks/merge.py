@@ -16,12 +16,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +55,16 @@ for path in inputs:
 merged = aggregate_arrayrecords(records, "num-examples")
 save_file({name: array.numpy() for name, array in merged.items()}, output)
 """
+
+LAUNCH = """
+import resource, subprocess, sys, time
+started = time.perf_counter()
+code = subprocess.call(sys.argv[1:])
+seconds = time.perf_counter() - started
+print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, flush=True)
+sys.exit(code)
+"""
+# A process counts the memory of the one that it was forked from as its own: so a small one starts it.
 
 FLOOR = """
 import os, sys, time
@@ -107,16 +115,12 @@ def spent(command: list[str], *, inner: bool = False) -> Cost:
         SystemExit: It failed.
 
     """
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    said, wrong = process.stdout.read(), process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    if status:
-        raise SystemExit(f"{' '.join(command[:3])} … failed:\n{said.decode()}{wrong.decode()}")
-    return Cost(seconds, usage.ru_maxrss * 1024, float(said.split()[-1]) if inner else 0.0)
+    done = subprocess.run([sys.executable, "-S", "-c", LAUNCH, *command], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command[:3])} … failed:\n{done.stdout}{done.stderr}")
+    *said, last = done.stdout.splitlines()
+    seconds, peak = last.split()
+    return Cost(float(seconds), int(peak) * 1024, float(said[-1]) if inner else 0.0)
 
 
 def best(measure: Callable[[], Cost]) -> Cost:
