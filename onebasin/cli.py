@@ -13,6 +13,7 @@ import typer
 from client.base_commands import app as base_app
 from client.commands import app as site_app
 from coordinator.commands import app as coordinator_app
+from coordinator.offline.basin import basin
 from coordinator.offline.commands import diff, inspect, merge
 from onebasin.sweep_command import sweep
 from protos.errors import OnebasinError
@@ -30,7 +31,7 @@ app = typer.Typer(
 app.add_typer(coordinator_app, name="coordinator")
 app.add_typer(site_app, name="site")
 app.add_typer(base_app, name="base")
-for command in (merge, inspect, diff, sweep):
+for command in (merge, inspect, diff, basin, sweep):
     app.command()(command)
 
 INTERRUPTED = 130

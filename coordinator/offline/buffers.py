@@ -75,7 +75,9 @@ def _merged(inputs: Sequence[Input], layer: str, rule: Rule) -> BatchNorm:
 
 def counts(inputs: Sequence[Input], manifest: Manifest) -> list[int]:
     """Return each model's batches: the most that one of its layers counted."""
-    return [max((int(i.file.read(join(layer, COUNT))[0]) for layer in manifest.layers), default=0) for i in inputs]
+    return [
+        max((int(i.reader.read(join(layer, COUNT))[0]) for layer in manifest.layers), default=0) for i in inputs
+    ]
 
 
 def spread(inputs: Sequence[Input], found: Sequence[int]) -> str:

@@ -68,6 +68,14 @@ def merge(
         list[str],
         typer.Option(help="Other buffers that may differ; the first model's are taken. Repeat for more."),
     ] = [],  # noqa: B006
+    align: Annotated[
+        bool,
+        typer.Option(
+            "--align",
+            help="For models that don't share a base: bring their channels into the first one's order first. See "
+            "`onebasin basin`.",
+        ),
+    ] = False,
     allow_duplicates: Annotated[
         bool, typer.Option("--allow-duplicates", help="Merge even if one model is given twice.")
     ] = False,
@@ -99,6 +107,7 @@ def merge(
         weights=weights,
         separate=tuple(separate),
         take=tuple(take),
+        align=align,
         allow_duplicates=allow_duplicates,
         threads=threads,
         device=device,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from coordinator.merge.basin.permutations import Permutations, permuted
 from coordinator.offline.guess import guess
 from protos import parallel
 from protos.boundary import BatchNorm
-from protos.checkpoints import ModelFile, open_model
+from protos.checkpoints import ModelFile, ModelReader, open_model
 from protos.digest import model_digest, sha256, short
 from protos.errors import ConfigurationError, ModelFileError
 from protos.manifest import COUNT, MEAN, VAR, TensorSpec, join
@@ -28,12 +30,19 @@ class Input:
         name: What it is called in messages: its file's name, with as many folders as tell it from the others.
         file: The open file.
         digest: Its canonical digest.
+        order: The order into which its channels are brought to fit the first model's; None for its own.
 
     """
 
     name: str
     file: ModelFile
     digest: bytes
+    order: Permutations | None = None
+
+    @cached_property
+    def reader(self) -> ModelReader:
+        """Its tensors, in the order that they are merged in."""
+        return self.file if self.order is None else permuted(self.file, self.order)
 
     def statistics(self, layer: str) -> BatchNorm:
         """Read a BatchNorm layer's statistics.
@@ -43,7 +52,7 @@ class Input:
 
         """
         mean, var = (self._wide(join(layer, part)) for part in (MEAN, VAR))
-        count = int(self.file.read(join(layer, COUNT))[0])
+        count = int(self.reader.read(join(layer, COUNT))[0])
         for part, values in ((MEAN, mean), (VAR, var)):
             if not np.isfinite(values).all():
                 raise ModelFileError(
@@ -59,7 +68,7 @@ class Input:
         return BatchNorm(mean, var, count)
 
     def _wide(self, name: str) -> npt.NDArray[np.float32]:
-        return self.file.manifest.tensors[name].dtype.widen(self.file.read(name))
+        return self.file.manifest.tensors[name].dtype.widen(self.reader.read(name))
 
 
 def open_inputs(paths: Sequence[Path], copy: str | None, opened: ExitStack, threads: int) -> list[Input]:
@@ -162,6 +171,19 @@ def check_alike(inputs: Sequence[Input], own: Callable[[str], bool]) -> None:
         raise ModelFileError(
             f"{first.name} and {other.name} are not of one architecture: {'; '.join(said)}", guess(a, b)
         )
+
+
+def align(inputs: Sequence[Input]) -> list[Input]:
+    """Bring the channels of all models into the order of the first one's; see `coordinator.merge.basin`.
+
+    Raises:
+        ModelFileError: The models' architecture is not known here.
+
+    """
+    from coordinator.merge.basin import matching  # SciPy takes a while to import
+
+    first, *others = inputs
+    return [first, *(replace(other, order=matching.align(first.file, other.file)) for other in others)]
 
 
 def matcher(patterns: Sequence[str]) -> Callable[[str], bool]:

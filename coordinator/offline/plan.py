@@ -27,6 +27,7 @@ class Options:
         weights: Numbers, separated by commas; empty for uniform.
         separate: Patterns of tensors that each model keeps for itself.
         take: Patterns of other buffers that are taken from the first model although they differ.
+        align: Whether to bring the models' channels into the first one's order before they are merged.
         allow_duplicates: Whether one model may be given twice.
         threads: How many tensors are worked on at a time.
         device: Where parameters are added up, as PyTorch names it.
@@ -37,6 +38,7 @@ class Options:
     weights: str = ""
     separate: tuple[str, ...] = ()
     take: tuple[str, ...] = ()
+    align: bool = False
     allow_duplicates: bool = False
     threads: int = 1
     device: str = "cpu"
@@ -131,6 +133,9 @@ def make(found: list[Input], options: Options, output: Path) -> Plan:
     if not options.allow_duplicates:
         inputs.check_distinct(found)
     inputs.check_alike(found, own)
+    if options.align:
+        inputs.check_alike(found, lambda _: False)  # channels are matched over all tensors
+        found = inputs.align(found)
     manifest = found[0].file.manifest
     for pattern in options.separate:
         if not any(inputs.matcher([pattern])(name) for name in manifest.tensors):

@@ -60,6 +60,7 @@ def as_text(made: Plan, written: list[Output], *, tensors: bool) -> Iterator[Tab
         table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for i, share, batches in zip(made.inputs, shares(made.weights), made.batches, strict=True):
         name = plain(i.name) + (f" ({i.file.copy})" if i.file.copy else "")
+        name += "" if i.order is None else f", {i.order.share:.1%} of its channels in place"
         table.add_row(Text(name), f"{share:.1%}", count(batches), short(i.digest))
     yield table
     kinds = Counter((action.role, action.rule) for action in made.actions)

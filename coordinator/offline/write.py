@@ -79,7 +79,7 @@ def write(plan: Plan, progress: Callable[[int], None] = lambda _: None) -> list[
     with ExitStack() as opened:
         for path, i in zip(plan.outputs, plan.inputs, strict=False):
             files.make_folder(path.parent)
-            content = _counted(_either(plan.own, i.file.chunks, merged), progress)
+            content = _counted(_either(plan.own, i.reader.chunks, merged), progress)
             written.append(_beside(plan, path, i, _write(plan, path, i, content)))
             if len(written) == 1 and len(plan.outputs) > 1:  # the others share what has been merged
                 merged = opened.enter_context(open_model(path, None)).chunks
@@ -94,7 +94,7 @@ def _merged(plan: Plan) -> Content:
     layers = [layer for layer in plan.manifest.layers if not plan.own(f"{layer}.running_mean")]
     statistics = buffers.merged(plan.inputs, layers, plan.buffer_rule, plan.buffer_source)
     terms = [
-        (weight, Update(i.file, {}, i.digest, i.name))
+        (weight, Update(i.reader, {}, i.digest, i.name))
         for weight, i in zip(plan.weights, plan.inputs, strict=True)
         if weight
     ]
@@ -141,6 +141,7 @@ def _beside(plan: Plan, path: Path, i: Input, digest: bytes) -> Output:
                 "weight": weight,
                 "share": share,
                 "batches": batches,
+                "channels_in_place": None if one.order is None else one.order.share,
             }
             for one, weight, share, batches in zip(
                 plan.inputs, plan.weights, shares(plan.weights), plan.batches, strict=True

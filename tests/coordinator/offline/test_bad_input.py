@@ -278,4 +278,4 @@ def test_a_device_that_is_not_there(made, refused):
 
 
 def test_options_have_the_defaults_that_the_command_has():
-    assert Options() == Options("pooled", "", (), (), allow_duplicates=False, threads=1, device="cpu")
+    assert Options() == Options("pooled", "", (), (), align=False, allow_duplicates=False, threads=1, device="cpu")
