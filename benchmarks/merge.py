@@ -30,7 +30,6 @@ from rich.console import Console
 from rich.table import Table
 
 SIZES = {"r101": "hrda-daformer-r101", "b5": "hrda-daformer-mitb5"}
-REPEATS = 3
 
 PLAIN = """
 import sys, torch
@@ -123,9 +122,9 @@ def spent(command: list[str], *, inner: bool = False) -> Cost:
     return Cost(float(seconds), int(peak) * 1024, float(said[-1]) if inner else 0.0)
 
 
-def best(measure: Callable[[], Cost]) -> Cost:
+def best(measure: Callable[[], Cost], repeats: int) -> Cost:
     """Repeat a measurement and keep the quickest: other work on the machine only ever adds."""
-    return min((measure() for _ in range(REPEATS)), key=lambda cost: cost.seconds)
+    return min((measure() for _ in range(repeats)), key=lambda cost: cost.seconds)
 
 
 def write_models(folder: Path, name: str, count: int) -> list[Path]:
@@ -171,7 +170,7 @@ def mergekit(program: str, folder: Path, paths: list[Path]) -> Cost:
     return spent([program, str(folder / "recipe.yml"), str(folder / "mergekit")])
 
 
-def measure(folder: Path, paths: list[Path], program: str | None) -> dict[str, Cost]:
+def measure(folder: Path, paths: list[Path], program: str | None, repeats: int) -> dict[str, Cost]:
     """Measure all ways of merging the same models, one after the other."""
     python, onebasin = sys.executable, str(Path(sys.executable).with_name("onebasin"))
     tensors = [str(path.with_suffix(".safetensors")) for path in paths]
@@ -188,7 +187,7 @@ def measure(folder: Path, paths: list[Path], program: str | None) -> dict[str, C
     }
     if program:
         ways["mergekit-pytorch"] = lambda: mergekit(program, folder, paths)
-    return {way: best(run) for way, run in ways.items()}
+    return {way: best(run, repeats) for way, run in ways.items()}
 
 
 def main() -> None:
@@ -199,6 +198,7 @@ def main() -> None:
     parser.add_argument(
         "--mergekit", default=shutil.which("mergekit-pytorch"), help="the program mergekit-pytorch"
     )
+    parser.add_argument("--repeats", type=int, default=3, help="the quickest of so many counts")
     parser.add_argument("--folder", type=Path, help="where to put the models (several gigabytes)")
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
@@ -212,7 +212,9 @@ def main() -> None:
             folder = Path(name)
             paths = write_models(folder, SIZES[size], max(options.models))
             megabytes = paths[0].stat().st_size / 1e6
-            found[size] = {n: measure(folder, paths[:n], options.mergekit) for n in options.models}
+            found[size] = {
+                n: measure(folder, paths[:n], options.mergekit, options.repeats) for n in options.models
+            }
         console.print(table(f"{SIZES[size]}, {megabytes:.0f} MB per model", found[size]))
         for n, costs in found[size].items():
             console.print(ratios(n, costs))
