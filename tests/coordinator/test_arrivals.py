@@ -14,6 +14,8 @@ from protos.assembly import parts
 from protos.errors import SignatureError, StorageError, UpdateRefusedError
 from protos.tensorfile import TensorFile
 
+BASE = bytes(range(32))
+
 
 @pytest.fixture
 def arrive(world, tmp_path):
@@ -161,11 +163,11 @@ def wait(folder: Folding) -> list[str]:
 
 def test_batches_fold_into_the_same_state_as_one_by_one(arrive, world, tmp_path):
     arrivals = complete(arrive, world, "clear", "fog", "night")
-    fold(tmp_path / "whole", world.manifest, arrivals)
+    fold(tmp_path / "whole", world.manifest, BASE, arrivals)
     for arrival in reversed(arrivals):
-        fold(tmp_path / "single", world.manifest, [arrival])
+        fold(tmp_path / "single", world.manifest, BASE, [arrival])
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "single").read_bytes()
-    with Folding(tmp_path / "worker", world.manifest) as folder:
+    with Folding(tmp_path / "worker", world.manifest, BASE) as folder:
         folder.add(arrivals[0])
         folder.step()
         folder.add(arrivals[1])
@@ -177,10 +179,10 @@ def test_batches_fold_into_the_same_state_as_one_by_one(arrive, world, tmp_path)
 
 def test_a_batch_with_a_duplicate_folds_nothing(arrive, world, tmp_path):
     (fog,) = complete(arrive, world, "fog")
-    fold(state := tmp_path / "state", world.manifest, [fog])
+    fold(state := tmp_path / "state", world.manifest, BASE, [fog])
     before = state.read_bytes()
     (night,) = complete(arrive, world, "night")
-    with Folding(state, world.manifest) as folder:
+    with Folding(state, world.manifest, BASE) as folder:
         folder.add(night)
         folder.add(fog)
         with pytest.raises(UpdateRefusedError, match="is in the merge already"):
@@ -190,7 +192,7 @@ def test_a_batch_with_a_duplicate_folds_nothing(arrive, world, tmp_path):
 
 def test_leaving_waits_for_the_fold_that_is_running(arrive, world, tmp_path):
     arrivals = complete(arrive, world, "fog")
-    with Folding(tmp_path / "state", world.manifest) as folder:
+    with Folding(tmp_path / "state", world.manifest, BASE) as folder:
         folder.add(arrivals[0])
         folder.step()
     with MergeState(tmp_path / "state") as state:
