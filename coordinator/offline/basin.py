@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ class Examined:
         return [plain(one.name) for one in self.models]
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it as JSON's types; an angle that isn't there is null."""
+        """Return all of it as JSON's types; what isn't there is null."""
         from coordinator.merge.basin.verdict import about_base, judge, sentence
 
         a, b, *base = self.names
@@ -91,7 +92,7 @@ class Examined:
                 }
                 for role, one in zip(("a", "b", "base"), self.models, strict=False)
             ],
-            **asdict(self.evidence),
+            **_without_infinity(asdict(self.evidence)),
         }
 
     def as_text(self) -> Iterator[Table | Text]:
@@ -120,6 +121,8 @@ class Examined:
             yield Text(about_base(self.evidence, a, b, *base))
 
     def _compared(self) -> Table:
+        from rich.text import Text
+
         from coordinator.merge.basin.verdict import percent
         from coordinator.report.text import count, plain
 
@@ -139,7 +142,7 @@ class Examined:
         if found.base is not None:
             rows += [(f"{a} and base {base[0]}", "", found.base.a), (f"{b} and base {base[0]}", "", found.base.b)]
         for name, share, closeness in rows:
-            table.add_row(name, share, f"{closeness.cosine:.3f}", f"{closeness.relative:.3f}")
+            table.add_row(Text(name), share, f"{closeness.cosine:.3f}", f"{closeness.relative:.3f}")
         return table
 
     def _groups(self) -> Table:
@@ -176,10 +179,19 @@ def examine(a: Path, b: Path, base: Path | None = None, copy: str | None = None)
 
     paths = [a, b] if base is None else [a, b, base]
     with ExitStack() as opened:
-        found = open_inputs(paths, copy, opened, len(os.sched_getaffinity(0)))
+        found = open_inputs(paths, copy, opened, os.cpu_count() or 1)
         check_alike(found, lambda _: False)
         origin = None if base is None else found[2].file
         return Examined(found, gather(found[0].file, found[1].file, origin))
+
+
+def _without_infinity(found: Any) -> Any:
+    """Return JSON's types with null for a distance that is relative to nothing."""
+    if isinstance(found, dict):
+        return {key: _without_infinity(value) for key, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_without_infinity(value) for value in found]
+    return None if found in (math.inf, -math.inf) else found
 
 
 def _table(first: str, *others: str) -> Table:

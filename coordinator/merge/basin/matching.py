@@ -24,10 +24,11 @@ from coordinator.merge.basin.permutations import Order, Permutations
 from coordinator.merge.basin.table import Table, Use
 from coordinator.merge.basin.values import finite
 from protos.checkpoints.reader import ModelReader
-from protos.errors import ModelFileError
 
 Matrix = npt.NDArray[np.float64]
 Family = tuple[str, ...]
+Rows = npt.NDArray[np.float32]
+"""One row for each of a group's channels."""
 
 SWEEPS = 100
 """At most so many times through all groups, as in the paper's code; far fewer are needed."""
@@ -41,6 +42,9 @@ sweep after sweep moves a few channels and gains nothing: between random ResNet-
 _NEAR = 0.5
 """Share of channels left in place by a sweep from the identity, from which on it is worth going on from there.
 Models of one base keep nearly all of theirs, models that share nothing a hundredth."""
+
+_COLUMNS = 1024
+"""Small tensors are multiplied together, as many at a time: each product costs passes over a whole matrix."""
 
 _STAY = 1e-5
 """What a channel must gain by moving, relative to what staying gives it: above float32's rounding of sums."""
@@ -101,18 +105,15 @@ class _Pair:
         """
         size = self.table.groups[group].size
         total = np.zeros((size, size))
+        waiting: list[tuple[Rows, Rows]] = []
         for use in uses:
-            here = _rows(finite(self._reference, use.tensor), use, size)
+            here = finite(self._reference, use.tensor)
             there = orders.apply(use.tensor, finite(self._other, use.tensor), but=use.axis)
-            with np.errstate(over="ignore", invalid="ignore"):  # looked for below
-                product = np.dot(here, _rows(there, use, size).T)
-            if not np.isfinite(product).all():
-                raise ModelFileError(
-                    f"{use.tensor} has values that are too large to compare",
-                    "its training diverged: take an earlier checkpoint",
-                )
-            total += product
-        return total
+            waiting.append((_rows(here, use, size), _rows(there, use, size)))
+            if sum(rows.shape[1] for rows, _ in waiting) >= _COLUMNS:
+                total += _product(waiting)
+                waiting = []
+        return total + _product(waiting) if waiting else total
 
     def likeness(self, orders: Permutations) -> float:
         """Return ⟨reference, permuted other⟩ over all parameters: what the algorithm maximises."""
@@ -128,7 +129,13 @@ def _flat(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return values.reshape(-1).astype(np.float64)
 
 
-def _rows(values: npt.NDArray[np.float32], use: Use, size: int) -> npt.NDArray[np.float32]:
+def _product(pairs: Sequence[tuple[Rows, Rows]]) -> npt.NDArray[np.float32]:
+    here, there = (np.concatenate(rows, axis=1) if len(rows) > 1 else rows[0] for rows in zip(*pairs, strict=True))
+    found: npt.NDArray[np.float32] = np.dot(here, there.T)
+    return found
+
+
+def _rows(values: npt.NDArray[np.float32], use: Use, size: int) -> Rows:
     """Return a group's channels as rows (size, everything else)."""
     return np.moveaxis(values, use.axis, 0)[use.start : use.start + size].reshape(size, -1)
 

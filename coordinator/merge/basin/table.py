@@ -16,7 +16,7 @@ Architectures are written down with `Draft`, in the modules beside this one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -104,9 +104,9 @@ class Table:
                 found.setdefault(group.tied or name, []).append(name)
         return tuple(map(tuple, found.values()))
 
-    def of(self, tensor: str) -> frozenset[str]:
-        """Return all groups of a tensor."""
-        return frozenset(group for channels in self.axes[tensor] for group in channels)
+    def of(self, tensor: str) -> Iterator[str]:
+        """Yield the groups of a tensor."""
+        return (group for channels in self.axes[tensor] for group in channels)
 
 
 class UnknownLayerError(Exception):

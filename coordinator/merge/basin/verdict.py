@@ -26,7 +26,6 @@ from __future__ import annotations
 from enum import Enum
 
 from coordinator.merge.basin.evidence import Closeness, Evidence
-from coordinator.report.text import listing
 
 IN_PLACE = 0.99
 """Share of channels that stay, from which on re-basin would do nothing that matters."""
@@ -79,7 +78,7 @@ def sentence(evidence: Evidence, a: str = "A", b: str = "B") -> str:
         )
     if odd := _odd_parts(evidence):
         return (
-            f"{a} and {b} share a base but for {listing(odd)}: {said}. Keep each model's own, "
+            f"{a} and {b} share a base but for {' and '.join(odd)}: {said}. Keep each model's own, "
             + " ".join(f"--separate '{part}.*'" for part in odd)
             + ", or evaluate the mid-point before you use it."
         )
@@ -97,7 +96,7 @@ def about_base(evidence: Evidence, a: str = "A", b: str = "B", base: str = "C") 
     strange = [name for name, one in ((a, found.a), (b, found.b)) if _by_chance(one, evidence)]
     if strange:
         were = "was" if len(strange) == 1 else "were"
-        return f"{listing(strange)} {were} not adapted from {base}: the weights have nothing in common."
+        return f"{' and '.join(strange)} {were} not adapted from {base}: the weights have nothing in common."
     if found.changes is None:
         return f"Both come from {base}, and one of them is {base} still."
     if found.changes < -CHANCE:

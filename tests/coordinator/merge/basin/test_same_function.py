@@ -8,18 +8,23 @@ from torch import nn
 
 from client.models import build
 from client.models.daformer import DAFormerHead
+from client.models.deeplab import DLV2Head
 from client.models.hrda import HRDA, HRDAHead, Sizes
 from client.models.mit import WIDTHS, MixTransformer
 from client.models.network import EncoderDecoder
 from coordinator.merge.basin.architectures import table_of
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def hrda_of_b0() -> nn.Module:
     return HRDA(MixTransformer("b0"), HRDAHead(WIDTHS["b0"], 19), Sizes(detail=32, window=64, stride=32))
-
-
-def daformer_of_b0() -> nn.Module:
-    return EncoderDecoder(MixTransformer("b0"), DAFormerHead(WIDTHS["b0"], 19))
 
 
 def logits(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -34,10 +39,10 @@ def load(network: nn.Module, arrays) -> nn.Module:
 
 NETWORKS = {
     "tiny-resnet": lambda: build("tiny-resnet", 19),
-    "deeplabv2-r50": lambda: build("deeplabv2-r50", 19),
     "daformer-r50": lambda: build("daformer-r50", 19),
     "segformer-mitb0": lambda: build("segformer-mitb0", 19),
-    "daformer-mitb0": daformer_of_b0,
+    "daformer-mitb0": lambda: EncoderDecoder(MixTransformer("b0"), DAFormerHead(WIDTHS["b0"], 19)),
+    "deeplabv2-mitb0": lambda: EncoderDecoder(MixTransformer("b0"), DLV2Head(WIDTHS["b0"][-1], 19)),
     "hrda-daformer-mitb0": hrda_of_b0,
 }
 
