@@ -7,8 +7,8 @@ in random order, until none gets better. Every step raises ⟨reference, permute
 Three things are ours. Heads of attention are assigned as wholes, each pair of heads with its own best inner order.
 A channel that would gain nothing by moving stays, so that a tie, e.g. between dead channels, is no move. And the
 identity is the start only where it is a good one; otherwise it is an order found in one pass through the network
-that begins at what is in order already (colours, classes). That recovers a permuted network exactly, and ends
-higher between networks that share nothing.
+that begins at what is in order already (colours, classes). That alone recovers a permuted network exactly, and
+between networks that share nothing it ends higher, and sooner.
 """
 
 from __future__ import annotations

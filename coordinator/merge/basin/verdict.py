@@ -1,7 +1,7 @@
 """May two models be merged? A verdict from the evidence, in one sentence.
 
 The bounds come from pairs of tiny-resnets whose mid-points (with pooled statistics) were evaluated on the source
-domain; mIoU of both and of the mid-point:
+domain, one run each; mIoU of both and of the mid-point:
 
 =========================================================  ========  ======  =============  =========
 pair                                                       in place  cosine  mIoU of both   mid-point
@@ -12,7 +12,7 @@ branched off after 100                                     1         0.931   64.
 branched off after 30                                      1         0.890   60.0, 60.0     58.3
 branched off after 10                                      1         0.880   58.8, 60.0     55.0
 one initialisation, no common training                     1         0.873   58.0, 59.4     52.6
-a trained base, adapted at four times the learning rate    1         0.752   73.9, 72.3     73.5
+a trained base, adapted at almost four times the rate      1         0.752   73.9, 72.3     73.5
 one initialisation, longer and at a higher rate            0.990     0.425   75.0, 75.3     49.5
 two initialisations                                        0.014     0.005   65.8, 64.3     1.9
 =========================================================  ========  ======  =============  =========

@@ -9,7 +9,7 @@ import pytest
 
 from client.models import build
 from coordinator.merge.basin.architectures import table_of
-from coordinator.merge.basin.matching import align, assign
+from coordinator.merge.basin.matching import _from_anchors, _Pair, align, assign
 from coordinator.merge.basin.permutations import Permutations
 from protos.errors import ModelFileError
 
@@ -32,6 +32,13 @@ def test_it_recovers_an_order_exactly(
     found = align(opened(arrays), opened(reordered(with_noise(arrays, 1, noise), orders)))
     for group in found.table.groups:
         assert np.array_equal(orders.order(group)[found.order(group)], np.arange(len(orders.order(group)))), group
+
+
+def test_one_pass_from_the_anchors_recovers_an_order(tiny, tiny_table, shuffled, reordered, opened, with_noise):
+    orders = shuffled(tiny_table, 7)
+    other = opened(reordered(with_noise(tiny, 1), orders))
+    found = _from_anchors(_Pair(opened(tiny), other, tiny_table))
+    assert all((orders.order(g)[found.order(g)] == np.arange(n.size)).all() for g, n in tiny_table.groups.items())
 
 
 def test_it_needs_no_norms_and_statistics(tiny, tiny_table, shuffled, reordered, opened):
