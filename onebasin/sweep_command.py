@@ -37,13 +37,11 @@ def sweep(
 
     A line without a dip means that both lie in one basin, so their mid-point can be trusted.
     """
-    import json as encoder
-    import os
-
-    from rich.console import Console
     from rich.table import Table
 
+    from coordinator.offline import printing
     from onebasin import sweep as work
+    from protos.parallel import cores
 
     found = work.sweep(
         (a, b),
@@ -53,21 +51,18 @@ def sweep(
         rule=buffers,
         model=model,
         images=images,
-        threads=os.cpu_count() or 1,
+        threads=cores(),
         say=lambda step: typer.echo(f"λ = {step.share:.2f}  H {step.h:.1f}", err=True),
     )
     if plot is not None:
         work.plot(found, plot)
     if json:
-        typer.echo(encoder.dumps(found.as_json(), indent=1))
+        printing.show(found.as_json())
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in ("λ", *found.steps[0].miou, "H"):
         table.add_column(title, justify="right", no_wrap=True)
     for step in found.steps:
         table.add_row(f"{step.share:.2f}", *(f"{value:.1f}" for value in step.miou.values()), f"{step.h:.1f}")
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(table)
-    console.print(f"error barrier: {found.barrier:.1f}; best at λ = {found.best.share:.2f} (H {found.best.h:.1f})")
-    if plot is not None:
-        console.print(f"plot in {plot}")
+    said = f"error barrier: {found.barrier:.1f}; best at λ = {found.best.share:.2f} (H {found.best.h:.1f})"
+    printing.show([table, said, *([f"plot in {plot}"] if plot is not None else [])])

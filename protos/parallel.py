@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,11 @@ from typing import TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def each(names: Iterable[K], job: Callable[[K], V], threads: int) -> dict[K, V]:

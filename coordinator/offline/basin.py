@@ -38,19 +38,10 @@ def basin(
     Matches their channels as Git Re-Basin does. Models adapted from one base keep theirs in place, and their
     mid-point is a good model; between models that began at different initialisations it is none.
     """
-    import json as encoder
-    import sys
+    from coordinator.offline import printing
 
     found = examine(a, b, base, copy)
-    if json:
-        typer.echo(encoder.dumps(found.as_json(), indent=1))
-        return
-    from rich.console import Console
-
-    # What goes into a file or a pipe must not be cut to the width of a terminal that isn't there.
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
-    for part in found.as_text():
-        console.print(part)
+    printing.show(found.as_json() if json else found.as_text())
 
 
 @dataclass(frozen=True)
@@ -171,15 +162,15 @@ def examine(a: Path, b: Path, base: Path | None = None, copy: str | None = None)
         ModelFileError: One can't be read, they are not of one architecture, or it is none that is known here.
 
     """
-    import os
     from contextlib import ExitStack
 
     from coordinator.merge.basin.evidence import gather
     from coordinator.offline.inputs import check_alike, open_inputs
+    from protos.parallel import cores
 
     paths = [a, b] if base is None else [a, b, base]
     with ExitStack() as opened:
-        found = open_inputs(paths, copy, opened, os.cpu_count() or 1)
+        found = open_inputs(paths, copy, opened, cores())
         check_alike(found, lambda _: False)
         origin = None if base is None else found[2].file
         return Examined(found, gather(found[0].file, found[1].file, origin))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,11 +96,12 @@ def merge(
     """
     from contextlib import ExitStack
 
-    from coordinator.offline import inputs, show
+    from coordinator.offline import inputs, printing, show
     from coordinator.offline import plan as planning
     from coordinator.offline.write import check_free, write
+    from protos.parallel import cores
 
-    threads = threads or _cores()
+    threads = threads or cores()
     options = planning.Options(
         buffers=buffers,
         weights=weights,
@@ -120,7 +120,7 @@ def merge(
         for warning in made.warnings:
             typer.echo(f"warning: {warning}", err=True)
         written = [] if plan else _with_progress(made, write)
-    _print(show.as_json(made, written) if json else show.as_text(made, written, tensors=plan))
+    printing.show(show.as_json(made, written) if json else show.as_text(made, written, tensors=plan))
 
 
 def _with_progress(made: Plan, write: Any) -> list[Output]:
@@ -148,10 +148,11 @@ def inspect(
     json: JsonOption = False,
 ) -> None:
     """Show what a model file holds: copies, parameters, BatchNorm layers and their counts, digest, NaN."""
-    from coordinator.offline import inspecting
+    from coordinator.offline import inspecting, printing
+    from protos.parallel import cores
 
-    found = inspecting.inspect(file, copy, base, _cores())
-    _print(found.as_json() if json else inspecting.as_text(found))
+    found = inspecting.inspect(file, copy, base, cores())
+    printing.show(found.as_json() if json else inspecting.as_text(found))
 
 
 def diff(
@@ -162,29 +163,8 @@ def diff(
     json: JsonOption = False,
 ) -> None:
     """Show how two models differ, layer by layer: parameters, and BatchNorm statistics; worst first."""
-    from coordinator.offline import diffing
+    from coordinator.offline import diffing, printing
+    from protos.parallel import cores
 
-    found = diffing.diff((a, b), copy, _cores())
-    _print(found.as_json() if json else diffing.as_text(found, layers))
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _print(found: dict[str, Any] | Iterable[Any]) -> None:
-    """Print JSON, or what a person wants to read."""
-    import json as encoder
-    import sys
-
-    if isinstance(found, dict):
-        typer.echo(encoder.dumps(found, indent=1))
-        return
-    from rich.console import Console
-
-    # Tables that go into a file or a pipe must not be cut to the width of a terminal that isn't there.
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
-    for part in found:
-        console.print(part)
+    found = diffing.diff((a, b), copy, cores())
+    printing.show(found.as_json() if json else diffing.as_text(found, layers))

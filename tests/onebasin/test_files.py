@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from onebasin import cli
 from protos.errors import ConfigurationError, ModelFileError, UpdateRefusedError
 
 
 @pytest.fixture
-def onebasin(monkeypatch, capsys, tmp_path):
-    """Run the command line in this process; returns its exit code, standard output and standard error."""
+def files(tmp_path, model, saved, monkeypatch):
+    """Three models of one architecture, in the folder where commands are typed."""
     monkeypatch.chdir(tmp_path)
-
-    def ran(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["onebasin", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return ran
-
-
-@pytest.fixture
-def files(tmp_path, model, saved):
-    """Three models of one architecture."""
     for i in (1, 2, 3):
         content = {**model(i), "table": np.arange(6).reshape(2, 3)}
         content["norm.num_batches_tracked"] = np.asarray(100)
