@@ -3,7 +3,8 @@
 Models of the size of HRDA-DAFormer R101 (48 M parameters, 345 buffers) and MiT-B5 (86 M), with random values, near
 each other as models from one base are. Whole processes are measured from start to exit, with the peak memory that
 the kernel counted. The floor is what no merge can do without: reading each input's bytes once and writing the
-output's once, from and into the page cache.
+output's once, from and into the page cache. The other floor computes the SHA-256 of what it reads as well, on all
+cores: no receipt can do without that. "The merge alone" leaves the inputs' digests out, to compare with the first.
 
     python benchmarks/merge.py --models 2 4 8 16
     python benchmarks/merge.py --mergekit ~/mergekit-venv/bin/mergekit-pytorch
@@ -78,6 +79,57 @@ left = os.stat(inputs[0]).st_size
 with open(output, "wb", buffering=0) as file:
     while left > 0:
         left -= file.write(buffer[: min(left, len(buffer))])
+print(time.perf_counter() - started)
+"""
+
+FLOOR_SHA = """
+import hashlib, os, sys, time
+from concurrent.futures import ThreadPoolExecutor
+started = time.perf_counter()
+*inputs, output = sys.argv[1:]
+threads = len(os.sched_getaffinity(0))
+def digest(task):
+    path, start, stop = task
+    buffer, state = bytearray(1 << 20), hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        file.seek(start)
+        while start < stop and (count := file.readinto(memoryview(buffer)[: stop - start])):
+            state.update(memoryview(buffer)[:count])
+            start += count
+    return state.digest()
+parts = 8
+tasks = []
+for path in inputs:
+    size = os.stat(path).st_size
+    cuts = [size * part // parts for part in range(parts + 1)]
+    tasks += [(path, *cut) for cut in zip(cuts, cuts[1:])]
+with ThreadPoolExecutor(threads) as pool:
+    list(pool.map(digest, tasks))
+left, buffer = os.stat(inputs[0]).st_size, bytearray(4 << 20)
+with open(output, "wb", buffering=0) as file:
+    while left > 0:
+        left -= file.write(buffer[: min(left, len(buffer))])
+print(time.perf_counter() - started)
+"""
+
+ALONE = """
+import os, sys, time
+from contextlib import ExitStack
+from pathlib import Path
+from coordinator.merge.midpoint import merged_content
+from coordinator.merge.state import Update
+from coordinator.offline import buffers, inputs
+from protos.tensorfile import write_tensors
+*paths, output = map(Path, sys.argv[1:])
+threads = len(os.sched_getaffinity(0))
+started = time.perf_counter()
+with ExitStack() as opened:
+    found = inputs.open_inputs(paths, None, opened, threads)
+    manifest = found[0].file.manifest
+    statistics = buffers.merged(found, list(manifest.layers), buffers.Rule.POOLED, None)
+    terms = [(1, Update(i.file, {}, b"", i.name)) for i in found]
+    content = merged_content(found[0].file, terms, statistics)
+    write_tensors(output, manifest.tensors, content, threads=threads, durable=False)
 print(time.perf_counter() - started)
 """
 
@@ -183,7 +235,9 @@ def measure(folder: Path, paths: list[Path], program: str | None, repeats: int) 
         "torch.load and average": lambda: spent([python, "-c", PLAIN, *pth, out_pth]),
         "Flower's aggregate_arrayrecords": lambda: spent([python, "-c", FLOWER, *tensors, out]),
         "onebasin, in process": lambda: spent([python, "-c", OURS, *tensors, out], inner=True),
+        "the merge alone, in process": lambda: spent([python, "-c", ALONE, *tensors, out], inner=True),
         "floor, in process": lambda: spent([python, "-c", FLOOR, *tensors, out], inner=True),
+        "floor with SHA-256, in process": lambda: spent([python, "-c", FLOOR_SHA, *tensors, out], inner=True),
     }
     if program:
         ways["mergekit-pytorch"] = lambda: mergekit(program, folder, paths)
@@ -243,8 +297,13 @@ def table(title: str, rows: dict[int, dict[str, Cost]]) -> Table:
 
 def ratios(n: int, costs: dict[str, Cost]) -> str:
     """Say what the figures mean."""
-    ours, floor = costs["onebasin, in process"], costs["floor, in process"]
-    said = [f"onebasin / floor, in process: {ours.inner / floor.inner:.2f}"]
+    inner = {way: cost.inner for way, cost in costs.items()}
+    ours, floor = inner["onebasin, in process"], inner["floor, in process"]
+    said = [
+        f"onebasin / floor, in process: {ours / floor:.2f}",
+        f"onebasin / floor with SHA-256: {ours / inner['floor with SHA-256, in process']:.2f}",
+        f"the merge alone / floor: {inner['the merge alone, in process'] / floor:.2f}",
+    ]
     whole, pth = costs["onebasin, safetensors"].seconds, costs["onebasin, .pth"].seconds
     if "mergekit-pytorch" in costs:
         said.append(f"mergekit / onebasin: {costs['mergekit-pytorch'].seconds / pth:.1f}")

@@ -115,7 +115,8 @@ def run(folder: HomeArgument, name: NameArgument) -> None:
     from rich.console import Console
 
     from coordinator.home import Home
-    from coordinator.report import from_json, results_table
+    from coordinator.report.format import from_json
+    from coordinator.report.table import results_table
     from coordinator.watching import run as run_campaign
     from coordinator.watching import sentence
 

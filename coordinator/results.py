@@ -13,18 +13,10 @@ from coordinator.home import CampaignFolder
 from coordinator.members import Member, State
 from coordinator.merge.distance import relative_distance, symmetric_kl
 from coordinator.merging import MODEL
-from coordinator.report import (
-    CampaignSummary,
-    Divergence,
-    Merged,
-    PairDivergence,
-    Report,
-    Row,
-    SiteSummary,
-    conclude,
-)
-from coordinator.report import Score as ReportedScore
+from coordinator.report.model import CampaignSummary, Divergence, Merged, PairDivergence, Report, Row, SiteSummary
+from coordinator.report.model import Score as ReportedScore
 from coordinator.report.palette import CITYSCAPES
+from coordinator.report.verdict import conclude
 from protos import boundary
 from protos import receipt_pb2 as pb
 from protos.tensorfile import TensorFile

@@ -23,7 +23,7 @@ from coordinator.folding import Folding
 from coordinator.greeting import Greeter
 from coordinator.home import CampaignFolder, Events
 from coordinator.merging import merge
-from coordinator.report import write_report
+from coordinator.report.write import write_report
 from coordinator.results import report
 from protos import messages_pb2 as pb
 from protos.digest import short

@@ -23,7 +23,9 @@ from client import base
 from client.site import Joined, Site
 from coordinator import superlink
 from coordinator.home import CampaignFolder, Home
-from coordinator.report import from_json, results_table, write_report
+from coordinator.report.format import from_json
+from coordinator.report.table import results_table
+from coordinator.report.write import write_report
 from coordinator.watching import run as run_campaign
 from onebasin.pictures import pictures
 from onebasin.processes import Processes, interruptible

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from client.site import Joined
-from coordinator.report import DomainPictures
+from coordinator.report.pictures import DomainPictures
 
 
 def pictures(sites: Sequence[Joined]) -> list[DomainPictures]:

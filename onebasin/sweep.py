@@ -16,16 +16,16 @@ from typing import Any
 import torch
 
 from client import evaluation, models
-from client.data import datasets
-from client.data.datasets import LabelledImages
-from client.data.folder import labelled_folder
+from client.data.layouts import LAYOUTS
+from client.data.listing import labelled
+from client.data.opening import Evaluation, FileEvaluation, open_evaluation
 from client.data.scenes import DOMAINS
-from client.data.settings import SceneData
+from client.data.settings import ImageFolder, SceneData
 from coordinator.merge.midpoint import merged_content
 from coordinator.merge.state import Update
 from coordinator.offline import buffers
 from coordinator.offline.inputs import Input, check_alike, open_inputs
-from coordinator.report import harmonic_mean
+from coordinator.report.model import harmonic_mean
 from protos.errors import ConfigurationError
 from protos.fixedpoint import MAX_MODELS
 from protos.manifest import Manifest
@@ -99,7 +99,8 @@ def sweep(
 
     Args:
         paths: The two models, adapted from one base.
-        data: Where to judge them: names of procedural scene domains, or folders with ``images/`` and ``labels/``.
+        data: Where to judge them: names of procedural scene domains, folders with ``images/`` and ``labels/``, or
+            ``LAYOUT:FOLDER`` or ``LAYOUT:FOLDER:SPLIT``.
         steps: How many points, with both ends.
         copy: Which copy to take where a file holds several.
         rule: All points' statistics: ``pooled``, ``uniform`` or ``from:MODEL``.
@@ -127,7 +128,7 @@ def sweep(
         manifest = a.file.manifest
         kind, source = buffers.parse(rule, found)
         statistics = buffers.merged(found, list(manifest.layers), kind, source)
-        terms = [Update(i.file, {}, i.digest, i.name) for i in found]
+        terms = [Update(i.file, {}, b"", i.name) for i in found]
         done = []
         for step in range(steps):
             weights = (steps - 1 - step, step)
@@ -140,16 +141,26 @@ def sweep(
     return Sweep(a.name, b.name, rule, done)
 
 
-def _images(name: str, count: int) -> list[LabelledImages]:
+def _images(name: str, count: int) -> Evaluation:
     if name in DOMAINS:
-        return [datasets.scene_evaluation(SceneData(domain=name, evaluation_images=count))]
+        return open_evaluation(SceneData(domain=name, evaluation_images=count), Path())
+    layout, _, rest = name.partition(":")
+    if layout in LAYOUTS and rest:
+        where, split = rest, ""
+        if LAYOUTS[layout].has_splits and ":" in rest:
+            where, _, split = rest.rpartition(":")
+        return _files(ImageFolder(layout, where, split))
     folder = Path(name)
     if not folder.is_dir():
         raise ConfigurationError(
             f"--data {name!r} is neither a folder nor a scene domain",
-            f"name a folder with images/ and labels/, or one of: {', '.join(DOMAINS)}",
+            f"name a folder with images/ and labels/, LAYOUT:FOLDER:SPLIT, or one of: {', '.join(DOMAINS)}",
         )
-    return list(labelled_folder(folder))
+    return _files(ImageFolder("folder", str(folder)))
+
+
+def _files(part: ImageFolder) -> Evaluation:
+    return FileEvaluation(labelled(part, Path()), part)
 
 
 def _network(found: Sequence[Input], model: str) -> torch.nn.Module:
@@ -178,7 +189,7 @@ def _state(manifest: Manifest, content: Callable[[str], Any]) -> dict[str, torch
     return state
 
 
-def _miou(network: torch.nn.Module, images: list[LabelledImages]) -> float:
+def _miou(network: torch.nn.Module, images: Evaluation) -> float:
     counts = sum(evaluation.confusion(network, part) for part in images)
     assert isinstance(counts, torch.Tensor)
     return 100 * evaluation.miou(counts)[0]

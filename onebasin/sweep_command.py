@@ -14,7 +14,8 @@ def sweep(
     data: Annotated[
         list[str],
         typer.Option(
-            help="Where to judge: a folder with `images/` and `labels/`, or a domain of the procedural scenes. "
+            help="Where to judge: a domain of the procedural scenes, a folder with `images/` and `labels/`, or a "
+            "data set as LAYOUT:FOLDER:SPLIT, e.g. `cityscapes:/data/cityscapes:val`. "
             "Repeat for more.",
             show_default=False,
         ),
@@ -39,8 +40,8 @@ def sweep(
     """
     from rich.table import Table
 
-    from coordinator.offline import printing
     from onebasin import sweep as work
+    from protos import printing
     from protos.parallel import cores
 
     found = work.sweep(

@@ -19,11 +19,15 @@ LIMIT = 512.0
 MAX_MODELS = 1 << 14
 """Models in one sum: LIMIT · 2⁴⁰ · MAX_MODELS = 2⁶³."""
 
+_MIDDLE = 1.5 * 2.0 ** (52 - FRACTION_BITS)
+BIAS = int(np.asarray(_MIDDLE).view(np.int64))
+"""The bits of 6144.0, read as an integer; see `biased`."""
+
 Ints = npt.NDArray[np.int64]
 
 
-def check_values(values: npt.NDArray[np.floating], site: str, tensor: str) -> float:
-    """Check that values are finite and within the range of the sums; return the largest magnitude.
+def check_values(values: npt.NDArray[np.floating], site: str, tensor: str) -> None:
+    """Check that values are finite and within the range of the sums.
 
     Args:
         values: Real values of any shape.
@@ -36,11 +40,11 @@ def check_values(values: npt.NDArray[np.floating], site: str, tensor: str) -> fl
 
     """
     if not values.size:
-        return 0.0
+        return
     # Two reductions without a temporary; NaN survives both.
     low, high = float(values.min()), float(values.max())
     if low > -LIMIT and high < LIMIT:
-        return max(-low, high)
+        return
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = int(values.size - np.count_nonzero(np.isfinite(values)))
         raise UpdateRefusedError(
@@ -57,23 +61,28 @@ def check_values(values: npt.NDArray[np.floating], site: str, tensor: str) -> fl
     )
 
 
-def scale(values: npt.NDArray[np.float32], out: npt.NDArray[np.float64]) -> None:
-    """Write the nearest whole multiples of 2⁻⁴⁰, ties to even, into `out`, as float64 of the same shape.
+def biased(values: npt.NDArray[np.float32], scratch: npt.NDArray[np.float64]) -> Ints:
+    """Return the nearest multiples of 2⁻⁴⁰, ties to even, each plus `BIAS`; they lie in `scratch`.
 
-    The product is exact in float64 (24 significant bits and a power of two), so only the rounding rounds.
+    Float64 does it by itself: between 4096 and 8192 its numbers are the multiples of 2⁻⁴⁰, and their bits count
+    up by one from each to the next. So 6144 + θ is rounded as wanted, and its bits are those of 6144 plus the
+    integer wanted.
+
+    Args:
+        values: Of magnitudes below `LIMIT`; any shape.
+        scratch: Memory of the same shape, written over.
+
     """
-    np.multiply(values, float(1 << FRACTION_BITS), out=out, dtype=np.float64)
-    np.rint(out, out=out)
+    np.add(values, _MIDDLE, out=scratch, dtype=np.float64)
+    return scratch.view(np.int64)
 
 
 def quantise(values: npt.NDArray[np.float32]) -> Ints:
     """Return the nearest multiples of 2⁻⁴⁰, ties to even, as int64 of the same shape."""
-    scaled = np.empty(np.shape(values))
-    scale(values, scaled)
-    rounded: Ints = scaled.astype(np.int64)
-    return rounded
+    return biased(values, np.empty(np.shape(values))) - BIAS
 
 
-def mean(total: Ints | npt.NDArray[np.float64], models: int) -> npt.NDArray[np.float64]:
-    """Return a sum of `models` fixed-point values as their mean, float64 of the same shape."""
-    return np.asarray(total, np.float64) / (float(1 << FRACTION_BITS) * models)
+def mean(total: Ints, models: int, out: npt.NDArray[np.float64] | None = None) -> npt.NDArray[np.float64]:
+    """Return a sum of `models` fixed-point values as their mean, float64 of the same shape; in `out` if given."""
+    found: npt.NDArray[np.float64] = np.divide(total, float(1 << FRACTION_BITS) * models, out=out)
+    return found

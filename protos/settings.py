@@ -19,9 +19,11 @@ T = TypeVar("T")
 def load(path: Path, kind: type[T]) -> T:
     """Read a TOML file into a dataclass whose fields are values or dataclasses.
 
+    Where a field may be one of several dataclasses, it becomes the one that knows most of the table's keys.
+
     Raises:
         ConfigurationError: The file is missing, no TOML, has an unknown key (with a suggestion), lacks one that
-            has no default, or has a value of the wrong type.
+            has no default, or has a value of the wrong type or one that the dataclass refuses.
 
     """
     try:
@@ -48,14 +50,24 @@ def parse(table: Mapping[str, Any], kind: type[T], where: str) -> T:
         missing = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if missing and name not in values:
             raise ConfigurationError(f"{where}: {name} is missing", "add it; it has no default")
-    return kind(**values)
+    try:
+        return kind(**values)
+    except ConfigurationError as error:  # the dataclass's own checks don't know which file they serve
+        raise ConfigurationError(f"{where}: {error.what}", error.fix) from error
+
+
+def _fit(table: Mapping[str, Any], kind: Any) -> tuple[int, int]:
+    """Tell how well a table fits one of several dataclasses: keys that it knows, then keys that are like one."""
+    known = [field.name for field in dataclasses.fields(kind)]
+    return len(table.keys() & set(known)), sum(bool(difflib.get_close_matches(key, known, n=1)) for key in table)
 
 
 def _value(value: Any, hint: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
+    tables = [k for k in (typing.get_args(hint) or (hint,)) if dataclasses.is_dataclass(k)]
+    if tables and typing.get_origin(hint) is not tuple:
         if not isinstance(value, dict):
             raise ConfigurationError(f"{where} must be a table")
-        return parse(value, hint, where)  # type: ignore[arg-type]
+        return parse(value, max(tables, key=lambda kind: _fit(value, kind)), where)  # type: ignore[arg-type]
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list):
             raise ConfigurationError(f"{where} must be a list")

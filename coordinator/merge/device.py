@@ -1,4 +1,4 @@
-"""The same sums on a GPU, with the same bits: integers in float64 and int64 are the same everywhere."""
+"""The same sums on a GPU, with the same bits: integers are the same everywhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from coordinator.merge.sums import ParameterSum
 from protos import fixedpoint
 from protos.errors import ConfigurationError
 
@@ -18,25 +17,29 @@ BLOCK = 1 << 22
 """Elements that are added up at a time: enough to keep a GPU busy between two copies."""
 
 
-class DeviceSum(ParameterSum):
-    """A `ParameterSum` whose values are quantised and added up by PyTorch on a device.
+class DeviceSum:
+    """A `BlockSum` whose values are quantised and added up by PyTorch on a device.
 
     Args:
-        size: Elements in the block.
+        size: Elements in a block, at most.
         device: Where, as PyTorch names it.
 
     """
 
     def __init__(self, size: int, device: str) -> None:
-        super().__init__(size, work=False)
         import torch
 
         self._torch = torch
         self._device = device
-        self._total = torch.zeros(size, dtype=torch.int64, device=device)
+        self._memory = torch.empty(size, dtype=torch.int64, device=device)
+        self.start(size)
 
-    def add_values(self, values: npt.NDArray[np.float32], weight: int, largest: float) -> None:
-        """Quantise values and add them; see `ParameterSum.add_values`."""
+    def start(self, size: int) -> None:
+        """Begin at zero with a block of so many elements."""
+        self._total = self._memory[:size].zero_()
+
+    def add_values(self, values: npt.NDArray[np.float32], weight: int) -> None:
+        """Quantise values and add them."""
         found = self._torch.from_numpy(values).to(self._device).double()
         # torch.round rounds ties to even, as NumPy's rint does.
         found.mul_(float(1 << fixedpoint.FRACTION_BITS)).round_()

@@ -21,7 +21,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from coordinator.merge.statistics import StatisticSums
-from coordinator.merge.sums import ParameterSum
+from coordinator.merge.sums import BlockSum, ParameterSum
 from protos import dtypes, fixedpoint
 from protos.boundary import Statistics
 from protos.checkpoints.reader import ModelReader
@@ -34,7 +34,7 @@ FORMAT = "onebasin-merge-state/2"
 _DAMAGED = "it is damaged or of another base: remove it and collect the updates again"
 SEAL = "seal"
 BLOCK = 1 << 16
-"""Elements that are added up at a time: a float32 block and two float64 ones fit in a core's cache."""
+"""Elements that are added up at a time: a float32 block and two of 64 bits fit in a core's cache."""
 
 
 class Term(Protocol):
@@ -48,7 +48,7 @@ class Term(Protocol):
     def digests(self) -> frozenset[str]:
         """The updates inside, by digest (hexadecimal)."""
 
-    def add(self, name: str, start: int, stop: int, to: ParameterSum, weight: int) -> None:
+    def add(self, name: str, start: int, stop: int, to: BlockSum, weight: int) -> None:
         """Add elements of a parameter to a sum of them."""
 
     def statistics(self, layer: str) -> StatisticSums:
@@ -57,7 +57,7 @@ class Term(Protocol):
 
 Terms = Sequence[tuple[int, Term]]
 """Weights and terms. A state is made with weights of +1 and −1 only; a merge may weight its models."""
-Adder = Callable[[int], ParameterSum]
+Adder = Callable[[int], BlockSum]
 """Makes the sum of a block from its size."""
 
 
@@ -80,7 +80,7 @@ class Update:
         self.digests = frozenset([digest.hex()])
         self._site = site
 
-    def add(self, name: str, start: int, stop: int, to: ParameterSum, weight: int) -> None:
+    def add(self, name: str, start: int, stop: int, to: BlockSum, weight: int) -> None:
         """Add elements of a parameter to a sum of them.
 
         Raises:
@@ -90,7 +90,8 @@ class Update:
         """
         dtype = self._file.manifest.tensors[name].dtype
         values = dtype.widen(self._file.read(name, start, stop))
-        to.add_values(values, weight, fixedpoint.check_values(values, self._site, name))
+        fixedpoint.check_values(values, self._site, name)
+        to.add_values(values, weight)
 
     def statistics(self, layer: str) -> StatisticSums:
         """Return a layer's statistics as sums."""
@@ -130,7 +131,7 @@ class MergeState:
             self._file.close()
             raise ModelFileError(f"{path} is not a merge state of this version") from error
 
-    def add(self, name: str, start: int, stop: int, to: ParameterSum, weight: int) -> None:
+    def add(self, name: str, start: int, stop: int, to: BlockSum, weight: int) -> None:
         """Add elements of a parameter to a sum of them."""
         try:
             to.add_ints(self._file.read(f"sum:{name}", start, stop).view(np.int64), weight)
@@ -231,7 +232,7 @@ def total_models(terms: Terms) -> int:
 
 def block_sums(
     terms: Terms, name: str, size: int, adder: Adder = ParameterSum, block: int = 0
-) -> Iterator[ParameterSum]:
+) -> Iterator[BlockSum]:
     """Add a parameter up over weighted terms, block by block; each sum is to be used before the next is taken.
 
     Args:
@@ -242,8 +243,10 @@ def block_sums(
         block: Elements in a block; by default `BLOCK`.
 
     """
-    for start, stop in blocks(size, block or BLOCK):
-        total = adder(stop - start)
+    step = block or BLOCK
+    total = adder(min(size, step))
+    for start, stop in blocks(size, step):
+        total.start(stop - start)
         for weight, term in terms:
             term.add(name, start, stop, total, weight)
         yield total

@@ -1,11 +1,11 @@
-"""Adding parameters up, block by block, without losing a bit.
+"""Adding parameters up, block by block, without losing a bit: a parameter's sum is one of integers.
 
-A parameter's sum is one of integers (see `protos.fixedpoint`). Integers below 2⁵³ are exact in float64, where
-adding them is quicker than in int64, since rounding gives a float64 already. So a sum stays in float64 as long as
-the magnitudes that went into it leave room, and moves on into int64 when they don't. The result is the same bits.
+See `protos.fixedpoint` for the integers and for how values become them in two passes over memory.
 """
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,69 +13,62 @@ import numpy.typing as npt
 from protos import fixedpoint
 from protos.fixedpoint import Ints
 
-_ROOM = float(1 << (53 - fixedpoint.FRACTION_BITS))
-"""Sum of magnitudes that float64 has room for, in the parameters' own units."""
-_HALF_STEP = 2.0 ** -(fixedpoint.FRACTION_BITS + 1)
 
+class BlockSum(Protocol):
+    """The sum of one block of a parameter over terms. It keeps its memory from one block to the next."""
 
-class ParameterSum:
-    """The sum of one block of a parameter over terms.
+    def start(self, size: int) -> None:
+        """Begin at zero with a block of so many elements, no more than it was made for."""
 
-    Args:
-        size: Elements in the block.
-        work: Whether to make room for adding up here; a subclass may do so elsewhere.
-
-    """
-
-    def __init__(self, size: int, *, work: bool = True) -> None:
-        self._scratch = np.empty(size if work else 0)
-        self._exact = np.zeros(size if work else 0)
-        self._room = _ROOM
-        self._whole: Ints | None = None
-
-    def add_values(self, values: npt.NDArray[np.float32], weight: int, largest: float) -> None:
-        """Quantise values and add them.
-
-        Args:
-            values: Finite, flat.
-            weight: What each counts; −1 takes them away.
-            largest: A bound of their magnitudes, below `fixedpoint.LIMIT`.
-
-        """
-        fixedpoint.scale(values, out=self._scratch)
-        needed = abs(weight) * (largest + _HALF_STEP)
-        if needed > _ROOM:
-            self._add(weight * self._scratch.astype(np.int64))
-            return
-        if needed > self._room:
-            self._spill()
-        self._room -= needed
-        if weight == -1:
-            self._exact -= self._scratch
-            return
-        if weight != 1:
-            self._scratch *= weight
-        self._exact += self._scratch
+    def add_values(self, values: npt.NDArray[np.float32], weight: int) -> None:
+        """Quantise finite flat values, of magnitudes below `fixedpoint.LIMIT`, and add them `weight` times."""
 
     def add_ints(self, sums: Ints, weight: int) -> None:
         """Add fixed-point sums."""
-        self._add(sums if weight == 1 else weight * sums)
+
+    def ints(self) -> Ints:
+        """Return the sum in fixed point; it is good until anything else is done."""
+
+    def mean(self, models: int) -> npt.NDArray[np.float64]:
+        """Return the sum as the mean of so many models, float64; it is good until anything else is done."""
+
+
+class ParameterSum:
+    """A `BlockSum` of at most so many elements, added up by NumPy."""
+
+    def __init__(self, size: int) -> None:
+        self._floats, self._ints = np.empty(size), np.empty(size, np.int64)
+        self.start(size)
+
+    def start(self, size: int) -> None:
+        """Begin at zero with a block of so many elements."""
+        self._scratch, self._total = self._floats[:size], self._ints[:size]
+        self._total[:] = 0
+        self._bias = 0
+
+    def add_values(self, values: npt.NDArray[np.float32], weight: int) -> None:
+        """Quantise values and add them."""
+        biased = fixedpoint.biased(values, self._scratch)
+        if weight == -1:
+            self._total -= biased
+        else:
+            if weight != 1:
+                biased *= weight
+            self._total += biased
+        self._bias += weight * fixedpoint.BIAS
+
+    def add_ints(self, sums: Ints, weight: int) -> None:
+        """Add fixed-point sums."""
+        self._total += sums if weight == 1 else weight * sums
 
     def ints(self) -> Ints:
         """Return the sum in fixed point."""
-        found: Ints = self._exact.astype(np.int64)
-        return found if self._whole is None else found + self._whole
+        if self._bias:
+            # Modulo 2⁶⁴ on the way, as biases are; the difference is a sum that fits.
+            self._total -= np.asarray(self._bias % (1 << 64), np.uint64).astype(np.int64)
+            self._bias = 0
+        return self._total
 
     def mean(self, models: int) -> npt.NDArray[np.float64]:
         """Return the sum as the mean of so many models, float64."""
-        if self._whole is None:
-            return fixedpoint.mean(self._exact, models)
-        return fixedpoint.mean(self.ints(), models)
-
-    def _add(self, sums: Ints) -> None:
-        self._whole = sums.copy() if self._whole is None else np.add(self._whole, sums, out=self._whole)
-
-    def _spill(self) -> None:
-        self._add(self._exact.astype(np.int64))
-        self._exact[:] = 0
-        self._room = _ROOM
+        return fixedpoint.mean(self.ints(), models, self._scratch)

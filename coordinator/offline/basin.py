@@ -38,7 +38,7 @@ def basin(
     Matches their channels as Git Re-Basin does. Models adapted from one base keep theirs in place, and their
     mid-point is a good model; between models that began at different initialisations it is none.
     """
-    from coordinator.offline import printing
+    from protos import printing
 
     found = examine(a, b, base, copy)
     printing.show(found.as_json() if json else found.as_text())
@@ -50,11 +50,13 @@ class Examined:
 
     Attributes:
         models: The models, the base last if there is one.
+        digests: Their digests.
         evidence: What was measured.
 
     """
 
     models: list[Input]
+    digests: list[bytes]
     evidence: Evidence
 
     @property
@@ -79,9 +81,9 @@ class Examined:
                     "name": one.name,
                     "file": str(one.file.path),
                     "copy": one.file.copy,
-                    "digest": one.digest.hex(),
+                    "digest": digest.hex(),
                 }
-                for role, one in zip(("a", "b", "base"), self.models, strict=False)
+                for role, one, digest in zip(("a", "b", "base"), self.models, self.digests, strict=False)
             ],
             **_without_infinity(asdict(self.evidence)),
         }
@@ -94,7 +96,7 @@ class Examined:
         from coordinator.report.text import listing, plain
 
         a, b, *base = self.names
-        if self.models[0].digest == self.models[1].digest:
+        if self.digests[0] == self.digests[1]:
             yield Text(f"note: {a} and {b} hold the same model")
         yield self._compared()
         yield Text("")
@@ -173,7 +175,8 @@ def examine(a: Path, b: Path, base: Path | None = None, copy: str | None = None)
         found = open_inputs(paths, copy, opened, cores())
         check_alike(found, lambda _: False)
         origin = None if base is None else found[2].file
-        return Examined(found, gather(found[0].file, found[1].file, origin))
+        evidence = gather(found[0].file, found[1].file, origin)
+        return Examined(found, [one.digest for one in found], evidence)
 
 
 def _without_infinity(found: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import Enum
 
-from coordinator.merge.statistics import StatisticSums, uniform
+from coordinator.merge.pooling import average, pool
 from coordinator.offline.inputs import Input, find
 from protos.boundary import BatchNorm
 from protos.errors import ConfigurationError, MergeRangeError, ModelFileError
@@ -56,17 +56,14 @@ def merged(
 def _merged(inputs: Sequence[Input], layer: str, rule: Rule) -> BatchNorm:
     found = [i.statistics(layer) for i in inputs]
     if rule is Rule.UNIFORM:
-        return uniform(found)
+        return average(found)
     if not any(one.count for one in found):
         raise ModelFileError(
             f"{join(layer, COUNT)} is 0 in every model, so pooling has no weights",
             "--buffers uniform would average means and variances with equal weights",
         )
-    total = StatisticSums.zero(len(found[0].mean))
-    for one in found:
-        total = total.plus(StatisticSums.of(one))
     try:
-        return total.pooled(layer)
+        return pool(found, layer)
     except MergeRangeError as error:
         raise MergeRangeError(
             error.what, "one of the models diverged: look at them with `onebasin inspect`"

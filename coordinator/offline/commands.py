@@ -96,9 +96,10 @@ def merge(
     """
     from contextlib import ExitStack
 
-    from coordinator.offline import inputs, printing, show
+    from coordinator.offline import inputs, show
     from coordinator.offline import plan as planning
     from coordinator.offline.write import check_free, write
+    from protos import printing
     from protos.parallel import cores
 
     threads = threads or cores()
@@ -120,7 +121,7 @@ def merge(
         for warning in made.warnings:
             typer.echo(f"warning: {warning}", err=True)
         written = [] if plan else _with_progress(made, write)
-    printing.show(show.as_json(made, written) if json else show.as_text(made, written, tensors=plan))
+        printing.show(show.as_json(made, written) if json else show.as_text(made, written, tensors=plan))
 
 
 def _with_progress(made: Plan, write: Any) -> list[Output]:
@@ -148,7 +149,8 @@ def inspect(
     json: JsonOption = False,
 ) -> None:
     """Show what a model file holds: copies, parameters, BatchNorm layers and their counts, digest, NaN."""
-    from coordinator.offline import inspecting, printing
+    from coordinator.offline import inspecting
+    from protos import printing
     from protos.parallel import cores
 
     found = inspecting.inspect(file, copy, base, cores())
@@ -163,7 +165,8 @@ def diff(
     json: JsonOption = False,
 ) -> None:
     """Show how two models differ, layer by layer: parameters, and BatchNorm statistics; worst first."""
-    from coordinator.offline import diffing, printing
+    from coordinator.offline import diffing
+    from protos import printing
     from protos.parallel import cores
 
     found = diffing.diff((a, b), copy, cores())

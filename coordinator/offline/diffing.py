@@ -83,7 +83,7 @@ def diff(paths: tuple[Path, Path], copy: str | None, threads: int) -> Diff:
         a, b = found = open_inputs(paths, copy, opened, threads)
         check_alike(found, lambda _: False)
         manifest = b.file.manifest
-        by_tensor = parallel.each(manifest.parameters, lambda name: products(a.file, b.file, name), threads)
+        by_tensor = parallel.each(manifest.parameters, lambda name: products(a.reader, b.reader, name), threads)
         by_layer: dict[str, Products] = {}
         for name, one in by_tensor.items():
             layer = name.rpartition(".")[0] or name

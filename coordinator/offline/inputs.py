@@ -7,19 +7,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from coordinator.merge.basin.permutations import Permutations, permuted
 from coordinator.offline.guess import guess
-from protos import parallel
 from protos.boundary import BatchNorm
-from protos.checkpoints import ModelFile, ModelReader, open_model
-from protos.digest import model_digest, sha256, short
+from protos.checkpoints import DigestingReader, ModelFile, ModelReader, open_model
+from protos.digest import short
 from protos.errors import ConfigurationError, ModelFileError
 from protos.manifest import COUNT, MEAN, VAR, TensorSpec, join
+
+if TYPE_CHECKING:
+    from coordinator.merge.basin.permutations import Permutations
 
 
 @dataclass(frozen=True)
@@ -29,20 +32,37 @@ class Input:
     Attributes:
         name: What it is called in messages: its file's name, with as many folders as tell it from the others.
         file: The open file.
-        digest: Its canonical digest.
+        threads: How many tensors are read at a time for its digest.
         order: The order into which its channels are brought to fit the first model's; None for its own.
 
     """
 
     name: str
     file: ModelFile
-    digest: bytes
+    threads: int = 1
     order: Permutations | None = None
 
     @cached_property
     def reader(self) -> ModelReader:
         """Its tensors, in the order that they are merged in."""
-        return self.file if self.order is None else permuted(self.file, self.order)
+        if self.order is None:
+            return self._digesting
+        from coordinator.merge.basin.permutations import permuted
+
+        return permuted(self.file, self.order)
+
+    @property
+    def digest(self) -> bytes:
+        """Its canonical digest; what `reader` read before from start to end isn't read again."""
+        return self._digesting.digest()
+
+    def differs(self, other: Input) -> bool:
+        """Tell whether it is another model, without reading all of them if they differ as models do."""
+        return self._digesting.sample != other._digesting.sample or self.digest != other.digest
+
+    @cached_property
+    def _digesting(self) -> DigestingReader:
+        return DigestingReader(self.file, self.threads)
 
     def statistics(self, layer: str) -> BatchNorm:
         """Read a BatchNorm layer's statistics.
@@ -72,13 +92,13 @@ class Input:
 
 
 def open_inputs(paths: Sequence[Path], copy: str | None, opened: ExitStack, threads: int) -> list[Input]:
-    """Open models and compute their digests.
+    """Open models and name them.
 
     Args:
         paths: Their files.
         copy: Which copy to take where a file holds several.
         opened: Closes them.
-        threads: How many tensors are read at a time.
+        threads: How many tensors are read at a time for a digest.
 
     Raises:
         ModelFileError: One can't be read.
@@ -88,14 +108,7 @@ def open_inputs(paths: Sequence[Path], copy: str | None, opened: ExitStack, thre
     if len(paths) < 2:
         raise ConfigurationError(f"{len(paths)} models are nothing to merge", "give two models or more")
     files = [opened.enter_context(open_model(path, copy)) for path in paths]
-    digests = [digest(file, threads) for file in files]
-    return [Input(name, file, found) for name, file, found in zip(names(paths), files, digests, strict=True)]
-
-
-def digest(file: ModelFile, threads: int) -> bytes:
-    """Compute a model's canonical digest, several tensors at a time."""
-    tensors = file.manifest.tensors
-    return model_digest(tensors, parallel.each(tensors, lambda name: sha256(file.chunks(name)), threads))
+    return [Input(name, file, threads) for name, file in zip(names(paths), files, strict=True)]
 
 
 def names(paths: Sequence[Path]) -> list[str]:
@@ -133,14 +146,12 @@ def check_distinct(inputs: Sequence[Input]) -> None:
         ConfigurationError: Two inputs hold the same model.
 
     """
-    seen: dict[bytes, Input] = {}
-    for i in inputs:
-        if i.digest in seen:
+    for one, other in combinations(inputs, 2):
+        if not one.differs(other):
             raise ConfigurationError(
-                f"{seen[i.digest].name} and {i.name} hold the same model, {short(i.digest)}",
+                f"{one.name} and {other.name} hold the same model, {short(one.digest)}",
                 "leave one out, or say that it is meant: --allow-duplicates",
             )
-        seen[i.digest] = i
 
 
 def check_alike(inputs: Sequence[Input], own: Callable[[str], bool]) -> None:

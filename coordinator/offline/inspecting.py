@@ -12,10 +12,10 @@ from rich.text import Text
 
 from coordinator.merge.distance import relative_distance
 from coordinator.merge.state import blocks
-from coordinator.offline.inputs import Input, check_alike, digest
+from coordinator.offline.inputs import Input, check_alike
 from coordinator.report.text import count, plain, size
 from protos import parallel
-from protos.checkpoints import ModelFile, open_model
+from protos.checkpoints import DigestingReader, ModelFile, ModelReader, open_model
 from protos.errors import ModelFileError
 from protos.manifest import COUNT, join
 
@@ -83,8 +83,8 @@ def inspect(path: Path, copy: str | None, base: Path | None, threads: int) -> In
     """
     with _open(path, copy) as file:
         manifest = file.manifest
-        found = digest(file, threads)
-        bad = parallel.each(manifest.tensors, lambda name: _not_finite(file, name), threads)
+        reader = DigestingReader(file, threads)
+        bad = parallel.each(manifest.tensors, lambda name: _not_finite(reader, name), threads)
         dtypes: dict[str, int] = {}
         for spec in manifest.tensors.values():
             dtypes[spec.dtype.name] = dtypes.get(spec.dtype.name, 0) + spec.nbytes
@@ -94,7 +94,7 @@ def inspect(path: Path, copy: str | None, base: Path | None, threads: int) -> In
             bytes=sum(one.stat().st_size for one in file.files),
             copies=file.copies,
             copy=file.copy,
-            digest=found.hex(),
+            digest=reader.digest().hex(),
             parameters=sum(spec.size for spec in manifest.parameters.values()),
             parameter_tensors=len(manifest.parameters),
             dtypes=dtypes,
@@ -158,11 +158,11 @@ def _open(path: Path, copy: str | None) -> ModelFile:
 
 def _distance(path: Path, file: ModelFile, base: Path, copy: str | None) -> float:
     with _open(base, copy) as origin:
-        check_alike([Input(base.name, origin, b""), Input(path.name, file, b"")], lambda _: False)
+        check_alike([Input(base.name, origin), Input(path.name, file)], lambda _: False)
         return relative_distance(file, origin)
 
 
-def _not_finite(file: ModelFile, name: str) -> int:
+def _not_finite(file: ModelReader, name: str) -> int:
     spec = file.manifest.tensors[name]
     if spec.dtype.storage.kind in "iub" and not spec.dtype.floating:
         return 0

@@ -94,7 +94,7 @@ def _merged(plan: Plan) -> Content:
     layers = [layer for layer in plan.manifest.layers if not plan.own(f"{layer}.running_mean")]
     statistics = buffers.merged(plan.inputs, layers, plan.buffer_rule, plan.buffer_source)
     terms = [
-        (weight, Update(i.reader, {}, i.digest, i.name))
+        (weight, Update(i.reader, {}, b"", i.name))
         for weight, i in zip(plan.weights, plan.inputs, strict=True)
         if weight
     ]

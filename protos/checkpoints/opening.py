@@ -46,7 +46,7 @@ def open_model(path: Path, copy: str | None = None) -> ModelFile:
             read; or the copy has to be chosen, or isn't there.
 
     """
-    source = _source(_in_folder(path) if _is_folder(path) else path)
+    source = open_source(_in_folder(path) if _is_folder(path) else path)
     try:
         if not source.keys:
             raise ModelFileError(f"{path} holds no tensors", "check that it is the right file")
@@ -56,7 +56,8 @@ def open_model(path: Path, copy: str | None = None) -> ModelFile:
         raise
 
 
-def _source(path: Path) -> Source:
+def open_source(path: Path) -> Source:
+    """Open tensors by the file's own keys, whether or not they make up a model; see `open_model`."""
     if path.name.endswith(INDEX):
         return open_index(path)
     file = RawFile(path)

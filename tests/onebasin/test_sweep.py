@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from client import models
-from client.data.folder import labelled_folder
 from coordinator.offline.plan import Options
 from coordinator.offline.plan import make as plan
 from coordinator.offline.write import write
@@ -165,17 +164,30 @@ def damage(folder: Path, how: str) -> None:
         ("no labels/", "has no labels/"),
         ("no images", "no images in"),
         ("no label", "1.png has no labels"),
-        ("cut short", "no image that can be read"),
+        ("cut short", "1.png is cut short"),
         ("three channels", "with 3 channels"),
         ("16 bits", "is uint16"),
         ("another size", "60 × 48, its image 64 × 48"),
     ],
 )
-def test_a_folder_that_is_not_right_is_refused_by_name(folder, how, said):
+def test_a_folder_that_is_not_right_is_refused_by_name(pair, folder, how, said):
     damage(folder, how)
     with pytest.raises(DataError, match=said) as caught:
-        list(labelled_folder(folder))
+        sweep(pair, [str(folder)], steps=2)
     assert caught.value.fix
+
+
+def test_a_data_set_is_opened_by_its_layout(pair, folder):
+    (folder / "leftImg8bit" / "val").mkdir(parents=True)
+    (folder / "gtFine" / "val").mkdir(parents=True)
+    for path in (folder / "images").iterdir():
+        path.rename(folder / "leftImg8bit" / "val" / f"{path.stem}_leftImg8bit.png")
+    for path in (folder / "labels").iterdir():
+        path.rename(folder / "gtFine" / "val" / f"{path.stem}_gtFine_labelTrainIds.png")
+    found = sweep(pair, [f"cityscapes:{folder}:val"], steps=2)
+    assert set(found.steps[0].miou) == {"own:val"}
+    with pytest.raises(ConfigurationError, match="needs a split"):
+        sweep(pair, [f"cityscapes:{folder}"], steps=2)
 
 
 def test_labels_outside_the_classes_are_refused(pair, folder):

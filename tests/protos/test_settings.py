@@ -25,6 +25,28 @@ class Outer:
     inner: Inner = field(default_factory=Inner)
 
 
+@dataclass(frozen=True)
+class Left:
+    domain: str
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Right:
+    source: Inner
+    target: Inner | None = None
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ConfigurationError(f"share = {self.share} is no share", "give 0 to 1")
+
+
+@dataclass(frozen=True)
+class Either:
+    data: Left | Right
+
+
 @pytest.fixture
 def load(tmp_path):
     def read(text: str | bytes) -> Outer:
@@ -103,3 +125,36 @@ def test_a_file_that_is_no_toml_is_refused(load, text):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigurationError, match=r"can't read .*gone\.toml: No such file"):
         settings.load(tmp_path / "gone.toml", Outer)
+
+
+def test_a_table_becomes_the_dataclass_that_knows_its_keys():
+    read = lambda table: settings.parse({"data": table}, Either, "site.toml").data  # noqa: E731
+    assert read({"domain": "fog"}) == Left("fog")
+    assert read({"source": {"port": 1}}) == Right(Inner(1))
+    assert read({"source": {}, "target": {}}) == Right(Inner(), Inner())
+
+
+@pytest.mark.parametrize(
+    ("table", "what", "fix"),
+    [
+        ({"sourc": {}}, "data: unknown key sourc", "did you mean source?"),
+        ({"domian": "fog"}, "data: unknown key domian", "did you mean domain?"),
+        ({"source": {}, "seed": 1, "share": 0.1}, "data: unknown key seed", "known here: source, target, share"),
+        ({"source": 3}, "data: source must be a table", ""),
+        ({"source": {}, "target": 3}, "data: target must be a table", ""),
+        ({}, "data: domain is missing", "add it"),
+        (3, "data must be a table", ""),
+    ],
+)
+def test_mistakes_are_named_for_the_dataclass_that_was_meant(table, what, fix):
+    with pytest.raises(ConfigurationError) as caught:
+        settings.parse({"data": table}, Either, "site.toml")
+    assert caught.value.what == f"site.toml: {what}"
+    assert fix in caught.value.fix
+
+
+def test_what_a_dataclass_refuses_is_said_with_the_file_and_the_table():
+    with pytest.raises(ConfigurationError) as caught:
+        settings.parse({"data": {"source": {}, "share": 2.0}}, Either, "site.toml")
+    assert caught.value.what == "site.toml: data: share = 2.0 is no share"
+    assert caught.value.fix == "give 0 to 1"

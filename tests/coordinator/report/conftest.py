@@ -9,19 +9,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from coordinator.report import (
+from coordinator.report.model import (
     CampaignSummary,
     Divergence,
-    DomainPictures,
     Merged,
     PairDivergence,
     Report,
     Row,
     Score,
     SiteSummary,
-    conclude,
 )
 from coordinator.report.palette import CITYSCAPES
+from coordinator.report.pictures import DomainPictures
+from coordinator.report.verdict import conclude
 
 CLASSES = list(CITYSCAPES)
 SITES = ["clear-city", "dusty-rural", "fog-harbour", "night"]

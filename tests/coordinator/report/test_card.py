@@ -8,7 +8,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from coordinator.report import model_card
+from coordinator.report.card import model_card
 
 
 def split(card):

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.report import FORMAT, PairDivergence, from_json, to_json
+from coordinator.report.format import FORMAT, from_json, to_json
+from coordinator.report.model import PairDivergence
 from protos.errors import ConfigurationError
 
 

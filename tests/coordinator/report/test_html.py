@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from jinja2 import UndefinedError
 
-from coordinator.report import DomainPictures, SiteSummary, render_html
-from coordinator.report.html import POLICY, _environment
-from coordinator.report.pictures import PRIVACY, png_data_uri
+from coordinator.report.html import POLICY, _environment, render_html
+from coordinator.report.model import SiteSummary
+from coordinator.report.pictures import PRIVACY, DomainPictures, png_data_uri
 from protos.errors import DataError
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from coordinator.report import Divergence, PairDivergence, Row, Score, SiteSummary, harmonic_mean
+from coordinator.report.model import Divergence, PairDivergence, Row, Score, SiteSummary, harmonic_mean
 from protos.errors import DataError
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.report import Divergence, PairDivergence
+from coordinator.report.model import Divergence, PairDivergence
 from coordinator.report.plots import (
     NARROW,
     WIDE,

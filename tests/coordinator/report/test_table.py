@@ -9,7 +9,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from coordinator.report import results_table
+from coordinator.report.table import results_table
 
 
 def draw(report, width=120, **options):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.report import conclude, verdict
+from coordinator.report.verdict import conclude, verdict
 
 OFF = {"compare_single_models": False}
 

@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coordinator.report import DomainPictures, conclude, from_json, write_report
+from coordinator.report.format import from_json
+from coordinator.report.pictures import DomainPictures
+from coordinator.report.verdict import conclude
+from coordinator.report.write import write_report
 from protos.errors import DataError, StorageError
 
 

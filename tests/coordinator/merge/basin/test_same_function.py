@@ -15,12 +15,7 @@ from client.models.network import EncoderDecoder
 from coordinator.merge.basin.architectures import table_of
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def hrda_of_b0() -> nn.Module:
