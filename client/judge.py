@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 
 from client import evaluation, models
-from client.data import datasets, labels
+from client.data import labels
+from client.data.opening import open_evaluation
 from client.delivered import Delivered
 from client.outbox import Outbox
 from client.site import Joined
@@ -22,7 +23,7 @@ from client.tensors import load_state
 from protos import boundary, files
 from protos import messages_pb2 as pb
 from protos.boundary import BatchNorm
-from protos.errors import DataError, StorageError, UpdateRefusedError
+from protos.errors import StorageError, UpdateRefusedError
 from protos.manifest import COUNT, MEAN, VAR, join
 
 State = dict[str, torch.Tensor]
@@ -50,9 +51,8 @@ def judge(joined: Joined, request: pb.Evaluate, delivered: Delivered) -> list[pb
     site = joined.site
     if site.settings.resources.threads:
         torch.set_num_threads(site.settings.resources.threads)
-    data = datasets.scene_evaluation(site.settings.data)
-    if not len(data.images):
-        raise DataError(f"site {site.name} has no held-out labelled images", "set data.evaluation_images")
+    data = open_evaluation(site.settings.data, site.folder)
+    example = data[_EXAMPLE]
     message = joined.campaign.message
     model = models.build(message.model, message.classes)
     sets = {
@@ -60,20 +60,20 @@ def judge(joined: Joined, request: pb.Evaluate, delivered: Delivered) -> list[pb
     }
     states = _States(joined, delivered, sets)
     pictures = files.make_folder(joined.folder / "pictures")
-    _picture(pictures / "image.png", data.images[_EXAMPLE].permute(1, 2, 0).numpy())
-    _picture(pictures / "ground-truth.png", labels.colour(data.labels[_EXAMPLE].numpy()))
+    _picture(pictures / "image.png", example.images[0].permute(1, 2, 0).numpy())
+    _picture(pictures / "ground-truth.png", labels.colour(example.labels[0].numpy()))
     scores = []
     for candidate in request.candidates:
         model.load_state_dict(states.state(candidate))
-        matrix = evaluation.confusion(model, data)
-        shown = evaluation.predict(model, data.images[_EXAMPLE : _EXAMPLE + 1])[0].numpy()
+        matrix = torch.stack([evaluation.confusion(model, part) for part in data]).sum(0)
+        shown = evaluation.predict(model, example.images)[0].numpy()
         _picture(pictures / f"prediction-{_plain(candidate.key)}.png", labels.colour(shown))
         scores.append(
             pb.Score(
                 key=candidate.key,
                 classes=message.classes,
                 confusion=matrix.flatten().tolist(),
-                images=len(data.images),
+                images=len(data),
             )
         )
     return scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from client.data.settings import SceneData
+from client.data.settings import DataSettings
 from client.training.settings import AdaptSettings
 
 
@@ -43,7 +43,7 @@ class SiteSettings:
     Attributes:
         name: The site's name, as campaigns list it.
         superlink: Where the coordinator is.
-        data: The site's images.
+        data: The site's images: built-in scenes, or folders.
         adapt: How it adapts.
         resources: What adapting may use.
 
@@ -51,6 +51,6 @@ class SiteSettings:
 
     name: str
     superlink: SuperLink
-    data: SceneData
+    data: DataSettings
     adapt: AdaptSettings = field(default_factory=AdaptSettings)
     resources: Resources = field(default_factory=Resources)

@@ -38,6 +38,7 @@ name = "{name}"
 [superlink]
 address = "{address}"
 
+# Built-in scenes. For images of your own, see docs/data.md; check them with: onebasin site check-data
 [data]
 domain = "{domain}"
 
@@ -203,6 +204,7 @@ class Joined:
 
         campaign.binpb  base.safetensors
         progress.json  adapt.log  adapt.lock  checkpoint.pt  failure.json     of the adapting process
+        tensorboard/    its training logs, unless the settings forbid them
         outbox/         the finished update, until it is merged
         delivered/      models to be judged, until they are judged
         pictures/       held-out images with predictions, for people at the site
