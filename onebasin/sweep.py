@@ -15,16 +15,14 @@ from typing import Any
 
 import torch
 
-from client import evaluation, models
-from client.data.layouts import LAYOUTS
-from client.data.listing import labelled
-from client.data.opening import Evaluation, FileEvaluation, open_evaluation
-from client.data.scenes import DOMAINS
-from client.data.settings import ImageFolder, SceneData
+from client import evaluation
+from client.data.named import open_named
+from client.data.opening import Evaluation
+from client.models.opening import network_of
 from coordinator.merge.midpoint import merged_content
 from coordinator.merge.state import Update
 from coordinator.offline import buffers
-from coordinator.offline.inputs import Input, check_alike, open_inputs
+from coordinator.offline.inputs import check_alike, open_inputs
 from coordinator.report.model import harmonic_mean
 from protos.errors import ConfigurationError
 from protos.fixedpoint import MAX_MODELS
@@ -117,14 +115,12 @@ def sweep(
     """
     if not 2 <= steps <= MAX_MODELS:
         raise ConfigurationError(f"{steps} steps make no line", "ask for 2 or more, e.g. --steps 11")
-    sets = {Path(name).name: _images(name, images) for name in data}
-    if len(sets) < len(data):
-        raise ConfigurationError("two of the data sets have the same name", "rename a folder")
+    sets = open_named(data, images)
     with ExitStack() as opened:
         found = open_inputs(paths, copy, opened, threads)
         check_alike(found, lambda _: False)
         a, b = found
-        network = _network(found, model)
+        network = network_of(a.file, a.name, model)
         manifest = a.file.manifest
         kind, source = buffers.parse(rule, found)
         statistics = buffers.merged(found, list(manifest.layers), kind, source)
@@ -139,43 +135,6 @@ def sweep(
             done.append(Step(step / (steps - 1), miou, h))
             say(done[-1])
     return Sweep(a.name, b.name, rule, done)
-
-
-def _images(name: str, count: int) -> Evaluation:
-    if name in DOMAINS:
-        return open_evaluation(SceneData(domain=name, evaluation_images=count), Path())
-    layout, _, rest = name.partition(":")
-    if layout in LAYOUTS and rest:
-        where, split = rest, ""
-        if LAYOUTS[layout].has_splits and ":" in rest:
-            where, _, split = rest.rpartition(":")
-        return _files(ImageFolder(layout, where, split))
-    folder = Path(name)
-    if not folder.is_dir():
-        raise ConfigurationError(
-            f"--data {name!r} is neither a folder nor a scene domain",
-            f"name a folder with images/ and labels/, LAYOUT:FOLDER:SPLIT, or one of: {', '.join(DOMAINS)}",
-        )
-    return _files(ImageFolder("folder", str(folder)))
-
-
-def _files(part: ImageFolder) -> Evaluation:
-    return FileEvaluation(labelled(part, Path()), part)
-
-
-def _network(found: Sequence[Input], model: str) -> torch.nn.Module:
-    metadata = found[0].file.metadata
-    name = model or metadata.get("model", "")
-    if not name:
-        raise ConfigurationError(
-            f"{found[0].name} doesn't say which architecture it is",
-            f"name it: --model, one of {', '.join(models.MODELS)}",
-        )
-    heads = [
-        spec.shape[0] for key, spec in found[0].file.manifest.tensors.items() if key.endswith("conv_seg.weight")
-    ]
-    classes = int(metadata.get("classes", 0)) or (heads[-1] if heads else 19)
-    return models.build(name, classes)
 
 
 def _state(manifest: Manifest, content: Callable[[str], Any]) -> dict[str, torch.Tensor]:

@@ -7,18 +7,15 @@ from typing import Annotated
 
 import typer
 
+from client.judging_commands import DATA_HELP
+
 
 def sweep(
     a: Annotated[Path, typer.Argument(help="The model at λ = 0.", metavar="A", show_default=False)],
     b: Annotated[Path, typer.Argument(help="The model at λ = 1.", metavar="B", show_default=False)],
     data: Annotated[
         list[str],
-        typer.Option(
-            help="Where to judge: a domain of the procedural scenes, a folder with `images/` and `labels/`, or a "
-            "data set as LAYOUT:FOLDER:SPLIT, e.g. `cityscapes:/data/cityscapes:val`. "
-            "Repeat for more.",
-            show_default=False,
-        ),
+        typer.Option(help=DATA_HELP, show_default=False),
     ],
     steps: Annotated[int, typer.Option(min=2, help="Points on the line, with both ends.")] = 11,
     buffers: Annotated[
