@@ -1,0 +1,119 @@
+"""A routed model as one safetensors file, which is also the plain model's.
+
+The network's tensors have their own names, with the pooled statistics; each set's are at
+``sets.<name>.<layer>.running_mean``, ``….running_var`` and ``….num_batches_tracked``. The metadata name the
+architecture (``model``, ``classes``), the sets in their order (``sets``, a JSON list) and the limit (``limit``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from client.models import norms
+from client.models.opening import network_of
+from client.models.routed import RoutedModel
+from client.tensors import from_raw, raw_state
+from protos.boundary import BatchNorm
+from protos.checkpoints import ModelFile, open_model
+from protos.errors import ModelFileError
+from protos.manifest import COUNT, MEAN, VAR, join
+from protos.tensorfile import write_arrays
+
+PREFIX: Final = "sets."
+"""What the names of the additional tensors begin with."""
+
+
+def save_routed(path: Path, routed: RoutedModel, *, model: str, classes: int) -> None:
+    """Write a routed model, atomically.
+
+    Args:
+        path: Where to.
+        routed: The model.
+        model: Its network's name, one of ``client.models.MODELS``.
+        classes: Its number of classes.
+
+    Raises:
+        StorageError: The file can't be written.
+
+    """
+    arrays = raw_state(routed.network.state_dict())
+    for name, layers in routed.sets.items():
+        for layer, found in layers.items():
+            arrays[_key(name, layer, MEAN)] = found.mean
+            arrays[_key(name, layer, VAR)] = found.var
+            arrays[_key(name, layer, COUNT)] = np.asarray(found.count, np.int64)
+    metadata = {
+        "format": "pt",
+        "model": model,
+        "classes": str(classes),
+        "sets": json.dumps(list(routed.names)),
+        "limit": repr(routed.limit),
+    }
+    write_arrays(path, arrays, metadata)
+
+
+def load_routed(path: Path) -> RoutedModel:
+    """Read what :func:`save_routed` wrote.
+
+    Returns:
+        The model, on the CPU.
+
+    Raises:
+        ModelFileError: The file is missing, damaged or no routed model, or its tensors don't fit its architecture
+            or each other.
+        ConfigurationError: There is no such architecture.
+
+    """
+    with open_model(path) as file:
+        names, limit = _described(file)
+        network = network_of(file, path.name)
+        specs = file.manifest.tensors
+        own = network.state_dict()
+        plain = {name for name in specs if not name.startswith(PREFIX)}
+        for name in sorted(own.keys() ^ plain):
+            said = "has no" if name in own else "has an unknown"
+            raise ModelFileError(f"{path} {said} {name}", "it is damaged, or its metadata name another model")
+        for name, wanted in own.items():
+            if specs[name].shape != tuple(wanted.shape):
+                raise ModelFileError(
+                    f"{path} has {name} of shape {list(specs[name].shape)}, not {list(wanted.shape)}",
+                    "it is damaged, or its metadata name another model",
+                )
+        network.load_state_dict({name: from_raw(file.read(name), specs[name]) for name in own})
+        pooled = norms.statistics(network)
+        found = {name: {layer: _read(file, name, layer) for layer in pooled} for name in names}
+    return RoutedModel.from_sets(network, pooled, found, limit=limit)
+
+
+def _key(name: str, layer: str, part: str) -> str:
+    return f"{PREFIX}{name}.{join(layer, part)}"
+
+
+def _described(file: ModelFile) -> tuple[list[str], float]:
+    """Read the names of the sets and the limit from the metadata."""
+    if "sets" not in file.metadata:
+        raise ModelFileError(f"{file.path} holds one model without sets of statistics", "open it as a plain model")
+    try:
+        names = json.loads(file.metadata["sets"])
+        limit = float(file.metadata["limit"])
+    except (ValueError, KeyError):
+        names, limit = None, math.nan
+    strings = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not strings or len(set(names)) != len(names) or not limit > 0:
+        raise ModelFileError(f"{file.path} doesn't say which sets of statistics it holds", "write it again")
+    return names, limit
+
+
+def _read(file: ModelFile, name: str, layer: str) -> BatchNorm:
+    keys = [_key(name, layer, part) for part in (MEAN, VAR, COUNT)]
+    tensors = file.manifest.tensors
+    missing = [key for key in keys if key not in tensors]
+    if missing:
+        raise ModelFileError(f"{file.path} has no {missing[0]}", "write it again with whole sets of statistics")
+    mean, var = (tensors[key].dtype.widen(file.tensor(key)) for key in keys[:2])
+    return BatchNorm(mean, var, int(file.read(keys[2])[0]))
