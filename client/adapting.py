@@ -14,16 +14,21 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import IO, Any
 
+from client.data.settings import DataSettings, FolderData
 from client.outbox import Outbox
 from client.site import Joined
+from client.training.presets import MAX_CROPS
+from client.training.progress import Progress
 from protos import files
 from protos import messages_pb2 as pb
 from protos.errors import AdaptationError, OnebasinError, StorageError, UpdateRefusedError
 
 PHASES = {"data": pb.PHASE_DATA, "adapt": pb.PHASE_ADAPT, "update": pb.PHASE_UPDATE}
+_SHOWN = ("phase", "step", "steps", "eta", "loss", "note", "coverage", "memory")
 _INTERVAL = 0.5
 """Seconds between two writings of progress.json."""
 
@@ -41,6 +46,9 @@ class Status:
         loss: The last step's loss; stays at the site.
         message: What went wrong; stays at the site.
         tensor: Which tensor is at fault, if one is.
+        note: What else is worth a word, such as classes that collapse; stays at the site.
+        coverage: Share of target pixels whose pseudo-label is sure; stays at the site.
+        memory: The most memory of the GPU that was in use, in MB; stays at the site.
 
     """
 
@@ -52,12 +60,15 @@ class Status:
     loss: float = 0.0
     message: str = ""
     tensor: str = ""
+    note: str = ""
+    coverage: float = 0.0
+    memory: int = 0
 
 
 def status(joined: Joined) -> Status:
     """Tell how far adapting is, from the files alone."""
     progress = _read(joined, "progress.json")
-    values = {key: progress[key] for key in ("phase", "step", "steps", "eta", "loss") if key in progress}
+    values = {key: progress[key] for key in _SHOWN if key in progress}
     if Outbox(joined).ready:
         return Status("ready", **{**values, "eta": 0.0})
     if _locked(joined):
@@ -141,43 +152,74 @@ def _adapt(joined: Joined) -> None:
     # PyTorch takes seconds to load; whoever only asks for the status need not wait for it.
     import torch
 
-    from client.data import datasets
+    from client.data.opening import open_feed
     from client.tensors import load_state, raw_state
     from client.training.adapt import adapt
-    from client.training.progress import Progress
 
     settings, campaign = joined.site.settings, joined.campaign
-    written = 0.0
-
-    def report(progress: Progress) -> None:
-        nonlocal written
-        now = time.monotonic()
-        if now - written > _INTERVAL or progress.step >= progress.steps:
-            written = now
-            _write_progress(joined, asdict(progress))
-
-    _write_progress(joined, {"phase": "data", "step": 0, "steps": settings.adapt.steps})
+    training = settings.adapt
+    if training.encoder:
+        training = replace(training, encoder=str(joined.site.folder / training.encoder))
+    done = {"step": 0, "steps": settings.adapt.steps}
+    _write_progress(joined.folder, {"phase": "data", **done})
     if settings.resources.threads:
         torch.set_num_threads(settings.resources.threads)
-    source, target = datasets.scene_source(settings.data), datasets.scene_target(settings.data)
-    result = adapt(
+    report = _Reporter(joined.folder)
+    feed = open_feed(
+        _within(settings.data, training.memory),
+        joined.site.folder,
+        batch=settings.adapt.batch,
+        seed=settings.adapt.seed,
+        say=report.data,
+    )
+    adapted = adapt(
         load_state(joined.base),
         campaign.message.model,
         campaign.message.classes,
-        source,
-        target,
-        settings.adapt,
+        feed,
+        training,
         report,
         joined.folder / "checkpoint.pt",
+        device=settings.resources.device,
+        logs=joined.folder / "tensorboard",
     )
-    _write_progress(joined, {"phase": "update", "step": settings.adapt.steps, "steps": settings.adapt.steps})
-    copy = result.student if campaign.rules.copy == "student" else result.teacher
-    Outbox(joined).store(raw_state(copy))
+    _write_progress(joined.folder, {**done, "phase": "update", "step": settings.adapt.steps})
+    # One copy, whole: statistics belong to the parameters that they were gathered with.
+    Outbox(joined).store(raw_state(adapted.copy(campaign.rules.copy)))
     (joined.folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def _write_progress(joined: Joined, values: dict[str, Any]) -> None:
-    path = joined.folder / "progress.json"
+def _within(data: DataSettings, memory: str) -> DataSettings:
+    """Return the data with crops as small as a memory preset wants them."""
+    largest = MAX_CROPS.get(memory)
+    if largest is not None and isinstance(data, FolderData) and data.crop > largest:
+        return replace(data, crop=largest)
+    return data
+
+
+class _Reporter:
+    """Keeps progress.json fresh. It is no closure, so that another process can have it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._written = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        self._write(asdict(progress), last=progress.step >= progress.steps)
+
+    def data(self, done: int, of: int) -> None:
+        """Say how many images were looked through before training."""
+        self._write({"phase": "data", "step": done, "steps": of}, last=done >= of)
+
+    def _write(self, values: dict[str, Any], *, last: bool) -> None:
+        now = time.monotonic()
+        if last or now - self._written > _INTERVAL:
+            self._written = now
+            _write_progress(self._folder, values)
+
+
+def _write_progress(folder: Path, values: dict[str, Any]) -> None:
+    path = folder / "progress.json"
     # No fsync: after a crash an old progress is as good as a new one.
     temporary = path.with_suffix(".tmp")
     try:

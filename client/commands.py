@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from client.data_commands import check_data
+from client.judging_commands import evaluate, predict
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -123,9 +126,16 @@ def status(folder: SiteArgument, campaign: CampaignOption = "", as_json: JsonOpt
     typer.echo(f"site {joined.site.name}, campaign {joined.campaign.name}: {found.state}")
     if found.steps:
         typer.echo(f"  {found.phase}: step {found.step} of {found.steps}, {found.eta:.0f} s left")
+    if found.note:
+        typer.echo(f"  {found.note}{f', {found.memory} MB of GPU memory' if found.memory else ''}")
     if found.message:
         typer.echo(f"  {found.message}")
         typer.echo(f"  log: {joined.folder / 'adapt.log'}")
+
+
+app.command("check-data")(check_data)
+app.command()(evaluate)
+app.command()(predict)
 
 
 def _digest(campaign: str) -> bytes | None:

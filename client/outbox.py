@@ -106,7 +106,7 @@ class Outbox:
                     f"site {site}: {name} is no parameter of this update", site=site, tensor=name
                 )
         with TensorFile(self.model) as file:
-            raw = flower.joined(file, wanted)
+            raw = flower.joined([(file, wanted)])
             for name, content in flower.split(raw, file.manifest, wanted, f"site {site}"):
                 boundary.check_parameter(listed[name], content, site)
         return raw

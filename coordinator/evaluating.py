@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -269,8 +270,7 @@ def _statistics(name: str) -> pb.Candidate.Source:
 
 
 def _content(deliver: pb.Deliver, models: Mapping[bytes, Path]) -> bytes:
-    raw = bytearray()
-    for piece in deliver.pieces:
-        with TensorFile(models[piece.digest]) as file:
-            raw += flower.joined(file, piece.parameters)
-    return bytes(raw)
+    with ExitStack() as opened:
+        return flower.joined(
+            (opened.enter_context(TensorFile(models[piece.digest])), piece.parameters) for piece in deliver.pieces
+        )

@@ -8,6 +8,7 @@ one after the other in an order that both sides know. Names, shapes and dtypes a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from io import BytesIO
 from typing import TypeVar
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
@@ -64,17 +65,15 @@ def bytes_of(content: RecordDict, name: str, whose: str) -> bytes:
     return array.data
 
 
-def joined(file: TensorFile, names: Iterable[str]) -> bytes:
-    """Read tensors from a file into one run of raw bytes."""
-    wanted = list(names)
-    tensors = file.manifest.tensors
-    content = bytearray(sum(tensors[name].nbytes for name in wanted))
-    position = 0
-    for name in wanted:
-        for chunk in file.chunks(name):
-            content[position : position + len(chunk)] = chunk
-            position += len(chunk)
-    return bytes(content)
+def joined(pieces: Iterable[tuple[TensorFile, Iterable[str]]]) -> bytes:
+    """Read tensors from files into one run of raw bytes."""
+    # A part is large: the buffer's own bytes are handed out, where a bytearray would have to be copied.
+    content = BytesIO()
+    for file, names in pieces:
+        for name in names:
+            for chunk in file.chunks(name):
+                content.write(chunk)
+    return content.getvalue()
 
 
 def split(raw: bytes, base: Manifest, names: Iterable[str], whose: str) -> list[tuple[str, memoryview]]:

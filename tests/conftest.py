@@ -156,6 +156,17 @@ def build_world(
     return World(home, made, base, base_model, sites, found)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Keep PyTorch on one thread: small networks are no faster on two, and far slower on cores in use."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def model() -> Callable[..., Model]:
     """Return `random_model`."""

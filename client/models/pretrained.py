@@ -8,8 +8,8 @@ and its last BatchNorm ``bn1``, and SegFormer's ``mit_b0.pth`` … ``mit_b5.pth`
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -17,9 +17,12 @@ from torch import Tensor, nn
 
 from client.models.mit import MixTransformer
 from client.models.resnet import ResNetV1c
+from client.tensors import from_raw
+from protos.checkpoints.copies import choose
+from protos.checkpoints.opening import open_source
 from protos.errors import ConfigurationError, ModelFileError
 
-_WRAPPERS = ("state_dict", "model")
+_BACKBONE = "backbone."
 _CLASSIFIERS = ("fc.", "head.")
 _FILES = {
     ResNetV1c: "OpenMMLab's resnet50_v1c-2cccc1ad.pth or resnet101_v1c-e67eebb6.pth fits, by the model's depth; "
@@ -36,8 +39,8 @@ def load_encoder(model: nn.Module, path: Path) -> None:
 
     Args:
         model: A network with a ``backbone`` that is a :class:`ResNetV1c` or a :class:`MixTransformer`.
-        path: A file of ``torch.save``: a state dict, or one under "state_dict" or "model". If keys start with
-            "backbone.", those are taken and all others left.
+        path: A file of ``torch.save``, or safetensors; read as ``protos.checkpoints`` reads models, but that a
+            BatchNorm layer may lack its count. If keys start with "backbone.", those are taken, all others left.
 
     Raises:
         ConfigurationError: There is no pretraining for this network.
@@ -51,7 +54,7 @@ def load_encoder(model: nn.Module, path: Path) -> None:
             "This model's encoder can't be loaded from a file.",
             "Choose a model with a ResNet or MiT encoder, or leave the encoder's file out.",
         )
-    state = _encoder_part(_read(path), path)
+    state = _named_as_here(_read(path))
     own = encoder.state_dict()
     for name, tensor in own.items():
         if name.endswith(".num_batches_tracked") and name not in state:
@@ -60,48 +63,33 @@ def load_encoder(model: nn.Module, path: Path) -> None:
     encoder.load_state_dict(state)
 
 
-def _read(path: Path) -> Mapping[str, object]:
-    """Return the state dict in a file as it is."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on what old files are made of
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelFileError(f"can't read {path}: {error.strerror}", "check the path") from error
-    except Exception as error:  # Damaged files end in a dozen kinds of them.
-        raise ModelFileError(
-            f"{path} is no checkpoint, is damaged, or holds more than weights",
-            "copy it again from where it came; if that doesn't help, load it where you trust it and save its "
-            "state dict alone",
-        ) from error
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
-        raise ModelFileError(f"{path} holds no state dict", "save the model's state_dict() alone")
-    return content
+def _read(path: Path) -> dict[str, Tensor]:
+    """Return the tensors in a file, without classifiers, by their names in it without "backbone."."""
+    with closing(open_source(path)) as source:
+        if source.skipped:
+            raise ModelFileError(
+                f"{path}: {source.skipped[0]} is no tensor", "save the model's state_dict() alone"
+            )
+        keys = choose(source.keys, None, path).keys if source.keys else {}
+        if any(name.startswith(_BACKBONE) for name in keys):
+            keys = {name.removeprefix(_BACKBONE): key for name, key in keys.items() if name.startswith(_BACKBONE)}
+        state = {}
+        for name, key in keys.items():
+            if not name.startswith(_CLASSIFIERS):
+                spec = source.spec(key)
+                state[name] = from_raw(source.read(key, 0, spec.size), spec)
+        return state
 
 
-def _encoder_part(content: Mapping[str, object], path: Path) -> dict[str, Tensor]:
-    """Return the encoder's tensors by our names."""
-    if any(key.startswith("backbone.") for key in content):
-        content = {
-            key.removeprefix("backbone."): value for key, value in content.items() if key.startswith("backbone.")
-        }
-    state: dict[str, Tensor] = {}
-    stem_is_conv1 = "conv1.0.weight" in content
-    for key, value in content.items():
-        if key.startswith(_CLASSIFIERS):
-            continue
-        if not isinstance(value, Tensor):
-            raise ModelFileError(f"{path}: {key} is no tensor", "save the model's state_dict() alone")
-        name = key
-        if stem_is_conv1 and key.startswith("conv1."):
-            name = "stem." + key.removeprefix("conv1.")
-        elif stem_is_conv1 and key.startswith("bn1."):
-            name = "stem.7." + key.removeprefix("bn1.")
-        state[name] = value
-    return state
+def _named_as_here(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors of a V1c stem that is called ``conv1`` and ``bn1`` by our names; others keep theirs."""
+    if "conv1.0.weight" not in state:
+        return dict(state)
+    renamed = {}
+    for name, value in state.items():
+        part, _, rest = name.partition(".")
+        renamed[{"conv1": "stem.", "bn1": "stem.7."}.get(part, f"{part}.") + rest] = value
+    return renamed
 
 
 def _check(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, fix: str) -> None:

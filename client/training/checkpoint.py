@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,9 +29,13 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
             os.fsync(file.fileno())
         part.replace(path)
         _sync_folder(path.parent)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch.save may raise either when a disk is full
+        with contextlib.suppress(OSError):
+            part.unlink()  # room for whatever goes on
+        seems = f"the disk seems to be full ({str(error).splitlines()[0]})"
+        why = (error.strerror or str(error)) if isinstance(error, OSError) else seems
         raise AdaptationError(
-            f"The checkpoint {path} can't be written: {error.strerror or error}.",
+            f"The checkpoint {path} can't be written: {why}.",
             "Free some space or name another place, and start again: the last checkpoint is still good.",
         ) from error
 

@@ -1,20 +1,32 @@
-"""One step of DACS: Domain Adaptation via Cross-domain mixed Sampling (Tranheden et al., WACV 2021).
+"""DACS: Domain Adaptation via Cross-domain mixed Sampling (W. Tranheden et al., WACV 2021).
 
 A teacher labels target images. Half of a source image's classes are pasted over each, truth over guess, and the
-student learns from the source images and from the mixed ones. The teacher is the student's moving average.
+student learns from the source images and from the mixed ones (its algorithm 1). The teacher is the student's
+moving average (A. Tarvainen, H. Valpola, *Mean teachers*, NeurIPS 2017).
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.modules.dropout import _DropoutNd
 
-from client.data.images import normalise, unit
-from client.data.labels import IGNORE
-from client.training.augment import blur, jitter
-from client.training.mixing import mix, paste_mask
-from client.training.settings import AdaptSettings
+from client.data.images import normalise
+from client.models.mit import DropPath
+from client.training.mixing import mix
+
+
+def make_teacher(model: nn.Module) -> nn.Module:
+    """Prepare the copy that labels: it never learns by gradients, leaves nothing out, and its BatchNorm trains.
+
+    BatchNorm stays in training mode, as in the authors' code: it normalises by the batch's own statistics and
+    tracks them. So the teacher's statistics come from target images only, and belong to its parameters alone.
+    """
+    model.train().requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, _DropoutNd | DropPath):
+            module.eval()
+    return model
 
 
 @torch.no_grad()
@@ -31,13 +43,10 @@ def follow(teacher: nn.Module, student: nn.Module, step: int, ema: float) -> Non
 
 @torch.no_grad()
 def pseudo_labels(teacher: nn.Module, target: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Let the teacher label target images.
-
-    The teacher stays in training mode, as in the authors' code: it normalises by the batch's own statistics and
-    tracks them.
+    """Let the teacher label target images. HRDA's fuses the whole scene and all details, as in evaluation.
 
     Args:
-        teacher: The moving average.
+        teacher: The moving average, from :func:`make_teacher`.
         target: float32 (N, 3, H, W) in 0…1.
         threshold: Confidence from which a pixel counts as sure.
 
@@ -49,43 +58,22 @@ def pseudo_labels(teacher: nn.Module, target: Tensor, threshold: float) -> tuple
     return labels.to(torch.uint8), (confidence >= threshold).float().mean()
 
 
-def dacs_loss(
-    student: nn.Module,
-    teacher: nn.Module,
-    source: Tensor,
-    labels: Tensor,
-    target: Tensor,
-    settings: AdaptSettings,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Compute DACS' loss of one step, running gradients back into the student.
+def mixed_pairs(
+    mask: Tensor, source: Tensor, labels: Tensor, target: Tensor, guess: Tensor, sure: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Paste source over target: images with images, truth over guess, and weight 1 over how sure the guess is.
 
     Args:
-        student: The model that learns, in training mode.
-        teacher: Its moving average, in training mode.
-        source: uint8 (N, 3, H, W).
+        mask: bool (N, H, W) of :func:`client.training.mixing.paste_mask`.
+        source: float32 (N, 3, H, W).
         labels: uint8 (N, H, W), the truth of ``source``.
-        target: uint8 (N, 3, H, W), without labels.
-        settings: Threshold, mixing and augmentation.
-        generator: Random numbers of this step.
+        target: float32 (N, 3, H, W).
+        guess: uint8 (N, H, W) of :func:`pseudo_labels`.
+        sure: Scalar of the same.
 
     Returns:
-        The detached loss and the share of sure pixels, both scalars.
+        Images float32 (N, 3, H, W), labels uint8 (N, H, W), weights float32 (N, H, W).
 
     """
-    source, target = unit(source), unit(target)
-    varied = jitter(source, settings.source_jitter, settings.jitter_share, generator)
-    loss = F.cross_entropy(student(normalise(varied)), labels.long(), ignore_index=IGNORE)
-    loss.backward()  # type: ignore[no-untyped-call]  # Two passes one after the other halve the memory of both at once.
-
-    guess, sure = pseudo_labels(teacher, target, settings.threshold)
-    mask = paste_mask(labels, settings.mix, generator).to(labels.device)
-    images = mix(mask, source, target)
-    images = jitter(images, settings.jitter, settings.jitter_share, generator)
-    images = blur(images, settings.blur_share, generator)
-    each = F.cross_entropy(
-        student(normalise(images)), mix(mask, labels, guess).long(), ignore_index=IGNORE, reduction="none"
-    )
-    mixed = (each * torch.where(mask, torch.ones_like(sure), sure)).mean()
-    mixed.backward()  # type: ignore[no-untyped-call]
-    return (loss + mixed).detach(), sure
+    weights = torch.where(mask, torch.ones_like(sure), sure)
+    return mix(mask, source, target), mix(mask, labels, guess), weights

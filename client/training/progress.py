@@ -25,6 +25,10 @@ class Progress:
     """Time left at the present pace, in seconds."""
     note: str = ""
     """Anything else worth a word."""
+    coverage: float = 0.0
+    """Share of target pixels whose pseudo-label is sure, 0…1."""
+    memory: int = 0
+    """The most memory of the GPU that was in use so far, in MB; 0 on a CPU."""
 
 
 Report = Callable[[Progress], None]
@@ -38,8 +42,10 @@ class Clock:
         self._phase, self._first, self._steps = phase, first, steps
         self._start = time.monotonic()
 
-    def progress(self, step: int, loss: float, note: str = "") -> Progress:
+    def progress(
+        self, step: int, loss: float, note: str = "", *, coverage: float = 0.0, memory: int = 0
+    ) -> Progress:
         """Return the progress after ``step`` steps, of which ``first`` were done before this process."""
         seconds = time.monotonic() - self._start
         eta = seconds / max(1, step - self._first) * (self._steps - step)
-        return Progress(self._phase, step, self._steps, loss, seconds, eta, note)
+        return Progress(self._phase, step, self._steps, loss, seconds, eta, note, coverage, memory)

@@ -177,7 +177,15 @@ def test_what_the_adapting_process_wrote_down_stays(joined, monkeypatch, what):
     monkeypatch.setattr(adapting.subprocess, "Popen", lambda *_, **__: None)
     Outbox(joined)._header.unlink()
     files = {
-        "progress.json": {"phase": TEXT, "step": 3, "steps": 9, "eta": 1.0, "loss": 0.5, "image": TEXT},
+        "progress.json": {
+            "phase": TEXT,
+            "step": 3,
+            "steps": 9,
+            "eta": 1.0,
+            "loss": 0.5,
+            "note": TEXT,
+            "image": TEXT,
+        },
         "failure.json": {"what": TEXT, "fix": TEXT, "tensor": TEXT},
     }
     for name, content in files.items():

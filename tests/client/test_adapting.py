@@ -5,11 +5,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 
 from client import adapting
 from client.adapting import Status
+from client.data.settings import FolderData, ImageFolder, SceneData
+from client.settings import Resources, SiteSettings, SuperLink
+from client.training.settings import AdaptSettings
 from protos.errors import AdaptationError, DataError, StorageError, UpdateRefusedError
 
 
@@ -50,6 +54,14 @@ def test_a_site_that_never_started_is_idle(joined):
 def test_a_site_whose_lock_is_held_is_adapting(joined, held):
     progress(joined, phase="adapt", step=3, steps=9, eta=1.5, loss=0.25, pid=1, time=0.0)
     assert adapting.status(joined) == Status("adapting", "adapt", 3, 9, 1.5, 0.25)
+
+
+def test_what_else_is_known_is_shown_at_the_site(joined, held):
+    progress(
+        joined, phase="adapt", step=3, steps=9, note="80% of target pixels are sure", coverage=0.8, memory=900
+    )
+    found = adapting.status(joined)
+    assert (found.note, found.coverage, found.memory) == ("80% of target pixels are sure", 0.8, 900)
 
 
 def test_a_site_whose_process_is_gone_is_stopped(joined):
@@ -156,3 +168,56 @@ def test_a_lock_that_was_handed_over_is_not_inherited_by_workers(joined, held, m
 def test_running_when_the_update_is_there_does_nothing(world, monkeypatch):
     monkeypatch.setattr(adapting, "_adapt", lambda _: pytest.fail("it adapted again"))
     adapting.run(world.joined("fog"))
+
+
+@pytest.mark.parametrize("copy", ["student", "teacher"])
+def test_one_copy_is_sent_whole(tmp_path, monkeypatch, one_thread, copy):
+    """The parameters of the copy that the campaign asks for, with the statistics that are that copy's own."""
+    import torch
+    from safetensors.torch import save_file
+
+    from client.models import build
+    from client.training import adapt as adapt_module
+
+    adapted, sent = [], []
+    honest = adapt_module.adapt
+
+    def noting(*arguments, **options):
+        adapted.append(honest(*arguments, **options))
+        return adapted[0]
+
+    monkeypatch.setattr(adapt_module, "adapt", noting)
+    monkeypatch.setattr(adapting, "Outbox", lambda _: SimpleNamespace(store=sent.append))
+    save_file(build("tiny-resnet", 19).state_dict(), tmp_path / "base.safetensors")
+    settings = SiteSettings(
+        "fog",
+        SuperLink("localhost:1"),
+        SceneData("night", source_images=2, target_images=2, height=32, width=64),
+        AdaptSettings(steps=2, batch=1, checkpoint_every=1, encoder="nowhere.pth"),
+        Resources("cpu", 1),
+    )
+    site = SimpleNamespace(settings=settings, folder=tmp_path, name="fog")
+    message = SimpleNamespace(model="tiny-resnet", classes=19)
+    campaign = SimpleNamespace(message=message, rules=SimpleNamespace(copy=copy))
+    joined = SimpleNamespace(site=site, campaign=campaign, folder=tmp_path, base=tmp_path / "base.safetensors")
+    adapting._adapt(joined)
+    (state,) = sent
+    expected = getattr(adapted[0], copy)
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(torch.from_numpy(value), expected[name]) for name, value in state.items())
+    assert int(state["backbone.stem.bn.num_batches_tracked"]) == {"student": 4, "teacher": 2}[copy]
+    found = json.loads((tmp_path / "progress.json").read_text())
+    assert (found["phase"], found["step"]) == ("update", 2)
+    assert (tmp_path / "tensorboard").exists()
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_the_smallest_memory_preset_makes_crops_smaller():
+    images = ImageFolder("gta", "gta")
+    large = FolderData(images, ImageFolder("cityscapes", "cityscapes", "train"), crop=1024)
+    assert adapting._within(large, "8GB").crop == 512
+    assert adapting._within(large, "16GB") is large
+    small = FolderData(images, images, crop=256)
+    assert adapting._within(small, "8GB") is small
+    scenes = SceneData("night")
+    assert adapting._within(scenes, "8GB") is scenes

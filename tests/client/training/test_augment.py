@@ -42,6 +42,14 @@ def test_blur_keeps_flat_colour_and_smooths_the_rest():
     assert (after.std((2, 3)) < before.std((2, 3))).all()
 
 
+def test_blur_is_kornias():
+    from kornia.filters import gaussian_blur2d
+
+    before = images()
+    width = 0.3 + 0.9 * torch.rand(len(before), 2, generator=dice(4))[:, :1]
+    torch.testing.assert_close(blur(before, 1.0, dice(4)), gaussian_blur2d(before, 7, width.expand(-1, 2)))
+
+
 def test_unblurred_images_are_untouched():
     before = images(40)
     same = (blur(before, 0.5, dice()) == before).flatten(1).all(1)

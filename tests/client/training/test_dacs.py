@@ -2,8 +2,7 @@ import torch
 from torch import nn
 
 from client.models import build
-from client.training.dacs import dacs_loss, follow, pseudo_labels
-from client.training.settings import AdaptSettings
+from client.training.dacs import follow, make_teacher, mixed_pairs, pseudo_labels
 
 
 def test_the_teacher_starts_as_the_student_and_then_follows():
@@ -43,16 +42,26 @@ def test_sure_pixels_are_those_above_the_threshold():
     assert not sure.requires_grad
 
 
-def test_one_step_gives_gradients_to_the_student_only(source, target):
-    student, teacher = build("tiny-resnet", 19).train(), build("tiny-resnet", 19).train()
-    generator = torch.Generator().manual_seed(0)
-    settings = AdaptSettings()
-    images = (source.images[:2], source.labels[:2], target.images[:2])
-    loss, sure = dacs_loss(student, teacher, *images, settings, generator)
-    assert loss > 0
-    assert 0 <= sure <= 1
-    assert all(parameter.grad is not None for parameter in student.parameters())
-    assert all(parameter.grad is None for parameter in teacher.parameters())
-    # Source and mixed images pass through the student one after the other, target images through the teacher.
-    assert student.backbone.stem.bn.num_batches_tracked == 2
-    assert teacher.backbone.stem.bn.num_batches_tracked == 1
+def test_the_share_of_sure_pixels_weighs_what_is_not_pasted():
+    dice = torch.Generator().manual_seed(0)
+    source, target = torch.rand(2, 2, 3, 4, 6, generator=dice)
+    labels, guess = torch.randint(0, 5, (2, 2, 4, 6), generator=dice, dtype=torch.uint8)
+    mask = torch.rand(2, 4, 6, generator=dice) < 0.5
+    images, truth, weights = mixed_pairs(mask, source, labels, target, guess, torch.tensor(0.25))
+    for n, y, x in torch.ones(2, 4, 6).nonzero().tolist():
+        pasted = bool(mask[n, y, x])
+        assert torch.equal(images[n, :, y, x], (source if pasted else target)[n, :, y, x])
+        assert truth[n, y, x] == (labels if pasted else guess)[n, y, x]
+        assert weights[n, y, x] == (1.0 if pasted else 0.25)
+
+
+def test_the_teacher_leaves_nothing_out_but_its_batchnorm_trains():
+    teacher = make_teacher(build("segformer-mitb0", 5))
+    images = torch.rand(2, 3, 64, 64)
+    first, _ = pseudo_labels(teacher, images, 0.5)
+    again, _ = pseudo_labels(teacher, images, 0.5)
+    assert torch.equal(first, again)
+    batch_norm = teacher.decode_head.linear_fuse.bn
+    assert batch_norm.training
+    assert batch_norm.num_batches_tracked == 2
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())

@@ -14,7 +14,6 @@ from client.models.mit import WIDTHS, MixTransformer
 from client.models.network import EncoderDecoder
 from coordinator.merge.basin.architectures import table_of
 
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
