@@ -10,6 +10,7 @@ and judged on held-out images. Everything is kept in a folder: a study that was 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import itertools
 import shlex
 import statistics
@@ -18,8 +19,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import study_digits
 import torch
 from machine import describe
+from safetensors.torch import load_file
 from study_models import ALL, DOMAINS, Scale, Shelf, quick
 
 from coordinator.merge.distance import relative_distance
@@ -67,7 +70,7 @@ def main() -> None:
         f"{scale.evaluation} held-out images per domain; seeds {', '.join(map(str, options.seeds))}. Figures are "
         "mIoU in %, H is the harmonic mean over the domains; means over the seeds, ± standard deviation.\n"
     ]
-    for part in (main_table, subsets, copies, starts, line):
+    for part in (main_table, subsets, copies, starts, line, digits):
         parts.append(part(shelf, options.seeds, options.pages))
         (options.pages / "README.md").write_text("\n".join(parts))
     print("\n".join(parts))
@@ -162,6 +165,23 @@ def line(shelf: Shelf, seeds: Sequence[int], pages: Path) -> str:
             f"{found.best.share:.1f} with H {found.best.h:.1f}.\n"
         )
     return f"## The line between two models ({a} to {b}, seed {seed})\n\n" + "\n".join(said)
+
+
+def digits(shelf: Shelf, seeds: Sequence[int], _: Path) -> str:
+    """Merge classifiers that know half of the classes each."""
+    if importlib.util.find_spec("sklearn") is None:
+        return "## Disjoint classes\n\nLeft out: scikit-learn, whose digits it needs, is not installed.\n"
+
+    def merge(parts: Sequence[Path], rule: str) -> study_digits.State:
+        return load_file(shelf.merged(parts, buffers=rule)[0])
+
+    rows: dict[str, list[list[float]]] = {}
+    for seed in seeds:
+        folder = shelf.folder / f"seed{seed}" / "digits"
+        for name, figures in study_digits.run(folder, seed, merge, 20 if shelf.scale.steps < 100 else 300).items():
+            rows.setdefault(name, []).append(figures)
+    titles = ["better parent", "mid-point, averaged", "mid-point, pooled"]
+    return _section("Disjoint classes (digits, accuracy on all ten)", titles, rows)
 
 
 def _walk(shelf: Shelf, seed: int, pair: tuple[Path, Path], domains: Sequence[str]) -> Sweep:

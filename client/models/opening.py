@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from torch import nn
@@ -12,6 +13,8 @@ from protos.checkpoints import ModelFile, open_model
 from protos.errors import ConfigurationError, ModelFileError
 from protos.manifest import Manifest
 
+SETS = "sets"
+"""Key of the metadata of a file with several sets of statistics (`client.models.routed_file`)."""
 _CLASSES = 19
 
 
@@ -24,7 +27,8 @@ def open_network(path: Path, *, copy: str | None = None, name: str = "") -> nn.M
         name: The architecture, one of ``MODELS``; by default what the file's metadata say.
 
     Returns:
-        The network, in evaluation mode, on the CPU.
+        The network, in evaluation mode, on the CPU; one that picks its statistics for each image if the file
+        holds several sets.
 
     Raises:
         ModelFileError: The file can't be read, or doesn't fit the architecture; a tensor is named.
@@ -32,19 +36,33 @@ def open_network(path: Path, *, copy: str | None = None, name: str = "") -> nn.M
 
     """
     with open_model(path, copy) as file:
+        if SETS in file.metadata:
+            from client.models.routed_file import routed
+
+            return routed(file)
         network = network_of(file, file.path.name, name)
-        own = network.state_dict()
-        tensors = file.manifest.tensors
-        missing, surplus = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-        shapes = [key for key in own if key in tensors and tuple(own[key].shape) != tensors[key].shape]
-        for wrong, what in ((missing, "has no"), (surplus, "has an unknown"), (shapes, "has another shape of")):
-            if wrong:
-                more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-                raise ModelFileError(
-                    f"{path} {what} {wrong[0]}{more}", "name the architecture that it is: --model NAME"
-                )
-        network.load_state_dict({key: from_raw(file.read(key), spec) for key, spec in tensors.items()})
+        fill(network, file, file.manifest.tensors)
     return network.eval()
+
+
+def fill(network: nn.Module, file: ModelFile, names: Collection[str]) -> None:
+    """Load a network from tensors of a file that have these names.
+
+    Raises:
+        ModelFileError: They are not the network's; a tensor is named.
+
+    """
+    own, tensors = network.state_dict(), file.manifest.tensors
+    missing, surplus = sorted(own.keys() - names), sorted(names - own.keys())
+    shapes = [key for key in own if key in tensors and tuple(own[key].shape) != tensors[key].shape]
+    for wrong, what in ((missing, "has no"), (surplus, "has an unknown"), (shapes, "has another shape of")):
+        if wrong:
+            more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            raise ModelFileError(
+                f"{file.path} {what} {wrong[0]}{more}",
+                "name the architecture that it is (--model NAME); if that is right, the file is damaged",
+            )
+    network.load_state_dict({key: from_raw(file.read(key), tensors[key]) for key in own})
 
 
 def network_of(file: ModelFile, called: str, name: str = "") -> nn.Module:

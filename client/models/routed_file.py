@@ -15,9 +15,9 @@ from typing import Final
 import numpy as np
 
 from client.models import norms
-from client.models.opening import network_of
+from client.models.opening import SETS, fill, network_of
 from client.models.routed import RoutedModel
-from client.tensors import from_raw, raw_state
+from client.tensors import raw_state
 from protos.boundary import BatchNorm
 from protos.checkpoints import ModelFile, open_model
 from protos.errors import ModelFileError
@@ -51,42 +51,35 @@ def save_routed(path: Path, routed: RoutedModel, *, model: str, classes: int) ->
         "format": "pt",
         "model": model,
         "classes": str(classes),
-        "sets": json.dumps(list(routed.names)),
+        SETS: json.dumps(list(routed.names)),
         "limit": repr(routed.limit),
     }
     write_arrays(path, arrays, metadata)
 
 
 def load_routed(path: Path) -> RoutedModel:
-    """Read what :func:`save_routed` wrote.
+    """Read what :func:`save_routed` wrote; see :func:`routed`."""
+    with open_model(path) as file:
+        return routed(file)
+
+
+def routed(file: ModelFile) -> RoutedModel:
+    """Read a routed model from an open file.
 
     Returns:
         The model, on the CPU.
 
     Raises:
-        ModelFileError: The file is missing, damaged or no routed model, or its tensors don't fit its architecture
-            or each other.
+        ModelFileError: The file is damaged or holds no routed model, or its tensors don't fit its architecture or
+            each other.
         ConfigurationError: There is no such architecture.
 
     """
-    with open_model(path) as file:
-        names, limit = _described(file)
-        network = network_of(file, path.name)
-        specs = file.manifest.tensors
-        own = network.state_dict()
-        plain = {name for name in specs if not name.startswith(PREFIX)}
-        for name in sorted(own.keys() ^ plain):
-            said = "has no" if name in own else "has an unknown"
-            raise ModelFileError(f"{path} {said} {name}", "it is damaged, or its metadata name another model")
-        for name, wanted in own.items():
-            if specs[name].shape != tuple(wanted.shape):
-                raise ModelFileError(
-                    f"{path} has {name} of shape {list(specs[name].shape)}, not {list(wanted.shape)}",
-                    "it is damaged, or its metadata name another model",
-                )
-        network.load_state_dict({name: from_raw(file.read(name), specs[name]) for name in own})
-        pooled = norms.statistics(network)
-        found = {name: {layer: _read(file, name, layer) for layer in pooled} for name in names}
+    names, limit = _described(file)
+    network = network_of(file, file.path.name)
+    fill(network, file, {name for name in file.manifest.tensors if not name.startswith(PREFIX)})
+    pooled = norms.statistics(network)
+    found = {name: {layer: _read(file, name, layer) for layer in pooled} for name in names}
     return RoutedModel.from_sets(network, pooled, found, limit=limit)
 
 
@@ -96,10 +89,10 @@ def _key(name: str, layer: str, part: str) -> str:
 
 def _described(file: ModelFile) -> tuple[list[str], float]:
     """Read the names of the sets and the limit from the metadata."""
-    if "sets" not in file.metadata:
+    if SETS not in file.metadata:
         raise ModelFileError(f"{file.path} holds one model without sets of statistics", "open it as a plain model")
     try:
-        names = json.loads(file.metadata["sets"])
+        names = json.loads(file.metadata[SETS])
         limit = float(file.metadata["limit"])
     except (ValueError, KeyError):
         names, limit = None, math.nan

@@ -11,7 +11,11 @@ from safetensors.torch import save_file
 from client import evaluation, judging, models
 from client.data.datasets import scene_evaluation
 from client.data.settings import SceneData
+from client.models import norms
 from client.models.opening import open_network
+from client.models.routed import RoutedModel
+from client.models.routed_file import save_routed
+from protos.boundary import BatchNorm
 from protos.errors import ConfigurationError, DataError, ModelFileError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,6 +74,16 @@ def test_a_file_of_another_architecture_names_a_tensor(tmp_path, network, change
     save_file(state, tmp_path / "m.safetensors", {"model": "tiny-resnet", "classes": "19"})
     with pytest.raises(ModelFileError, match=said):
         open_network(tmp_path / "m.safetensors")
+
+
+def test_a_file_with_several_sets_of_statistics_is_judged_as_one_model(tmp_path, network):
+    images = torch.randint(0, 255, (2, 3, 32, 64), dtype=torch.uint8)
+    found = norms.statistics(network)
+    shifted = {name: BatchNorm(one.mean + 1, one.var, one.count) for name, one in found.items()}
+    made = RoutedModel.from_sets(network, found, {"night": shifted}, limit=1e9)
+    save_routed(tmp_path / "m.safetensors", made, model="tiny-resnet", classes=19)
+    opened = open_network(tmp_path / "m.safetensors")
+    assert torch.equal(evaluation.predict(opened, images), evaluation.predict(made, images))
 
 
 def test_sets_are_judged_one_by_one_and_together(model, network, folder):

@@ -98,7 +98,7 @@ KEY = "sets.night.backbone.stem.bn."
         (lambda a, m: a.update({KEY + "running_var": np.full(24, -1, np.float32)}), "negative variance"),
         (lambda a, m: a.pop("decode_head.conv_seg.bias"), "has no decode_head.conv_seg.bias"),
         (lambda a, m: a.update(more=np.zeros(3, np.float32)), "unknown more"),
-        (lambda a, m: m.update(classes="6"), "of shape"),
+        (lambda a, m: m.update(classes="6"), "another shape of"),
     ],
 )
 def test_files_that_are_no_routed_model_are_refused(path, change, said):
