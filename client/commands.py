@@ -79,6 +79,8 @@ def join(
     typer.echo(f"  digest   {joined.campaign.digest.hex()}")
     typer.echo(f"  members  {', '.join(joined.campaign.sites)}")
     typer.echo(f"  sends    the {rules.copy}'s parameters and BatchNorm statistics")
+    if rules.recalibrate:
+        typer.echo("  keeps    the merged model with statistics of this site's own images, which stay here")
     if rules.compare_single_models:
         typer.echo("  note     this campaign lets other members see this site's model (compare_single_models)")
 

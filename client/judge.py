@@ -15,18 +15,25 @@ import torch
 
 from client import evaluation, models
 from client.data import labels
-from client.data.opening import open_evaluation
-from client.delivered import Delivered
+from client.data.opening import open_evaluation, unlabelled_batches
+from client.delivered import Delivered, ForbiddenError
+from client.models import norms
 from client.outbox import Outbox
+from client.recalibration import recalibrate
 from client.site import Joined
-from client.tensors import load_state
+from client.tensors import load_state, raw_state
 from protos import boundary, files
 from protos import messages_pb2 as pb
 from protos.boundary import BatchNorm
 from protos.errors import StorageError, UpdateRefusedError
 from protos.manifest import COUNT, MEAN, VAR, join
+from protos.tensorfile import write_arrays
 
 State = dict[str, torch.Tensor]
+MERGED = "merged.safetensors"
+"""In a campaign's folder at the site: the merged model with statistics of the site's own images."""
+_IMAGES, _BATCH = 400, 16
+"""Unlabelled images that statistics are measured on, and how many at a time: a few hundred settle them."""
 _EXAMPLE = 0
 """Which held-out image the pictures show."""
 
@@ -45,6 +52,7 @@ def judge(joined: Joined, request: pb.Evaluate, delivered: Delivered) -> list[pb
     Raises:
         DataError: The site has no held-out images.
         NotDeliveredError: A model isn't here, or not whole.
+        ForbiddenError: The campaign's rules forbid it.
         UpdateRefusedError: Statistics don't fit the base.
 
     """
@@ -59,12 +67,18 @@ def judge(joined: Joined, request: pb.Evaluate, delivered: Delivered) -> list[pb
         entry.set: {b.layer: boundary.batch_norm(b) for b in entry.batch_norms} for entry in request.buffer_sets
     }
     states = _States(joined, delivered, sets)
+    if not joined.campaign.rules.recalibrate and any(_measured(candidate) for candidate in request.candidates):
+        raise ForbiddenError(f"site {site.name}: the campaign's rules know no recalibration")
     pictures = files.make_folder(joined.folder / "pictures")
     _picture(pictures / "image.png", example.images[0].permute(1, 2, 0).numpy())
     _picture(pictures / "ground-truth.png", labels.colour(example.labels[0].numpy()))
     scores = []
     for candidate in request.candidates:
         model.load_state_dict(states.state(candidate))
+        if _measured(candidate):
+            images = unlabelled_batches(site.settings.data, site.folder, most=_IMAGES, batch=_BATCH)
+            norms.load(model, recalibrate(model, images))
+            _keep(joined, model)
         matrix = torch.stack([evaluation.confusion(model, part) for part in data]).sum(0)
         shown = evaluation.predict(model, example.images)[0].numpy()
         _picture(pictures / f"prediction-{_plain(candidate.key)}.png", labels.colour(shown))
@@ -77,6 +91,17 @@ def judge(joined: Joined, request: pb.Evaluate, delivered: Delivered) -> list[pb
             )
         )
     return scores
+
+
+def _measured(candidate: pb.Candidate) -> bool:
+    return candidate.buffers.kind == pb.Candidate.KIND_RECALIBRATED
+
+
+def _keep(joined: Joined, model: torch.nn.Module) -> None:
+    """Keep the merged model with this site's own statistics: the best that the campaign leaves it with."""
+    message = joined.campaign.message
+    metadata = {"format": "pt", "model": message.model, "classes": str(message.classes), "campaign": message.name}
+    write_arrays(joined.folder / MERGED, raw_state(model.state_dict()), metadata)
 
 
 class _States:
@@ -108,6 +133,8 @@ class _States:
         return {name: value for name, value in self._local(source).items() if not _is_statistic(name)}
 
     def _buffers(self, source: pb.Candidate.Source) -> State:
+        if source.kind == pb.Candidate.KIND_RECALIBRATED:
+            return {}  # measured once the model is whole
         if source.kind != pb.Candidate.KIND_CARRIED:
             return {name: value for name, value in self._local(source).items() if _is_statistic(name)}
         found = self._carried_statistics(source.set)

@@ -56,6 +56,14 @@ def create(
     ] = False,
     copy: Annotated[str, typer.Option(help="Which copy sites send: student or teacher.")] = "student",
     evaluate: Annotated[bool, typer.Option(help="Let sites judge the merged model on held-out images.")] = True,
+    recalibrate: Annotated[
+        bool,
+        typer.Option(
+            "--recalibrate",
+            help="Let each site measure the merged model's BatchNorm statistics on its own unlabelled images, and "
+            "judge and keep that model. The statistics stay at the site.",
+        ),
+    ] = False,
 ) -> None:
     """Lay down a campaign: its base, its members, its rules."""
     from coordinator.home import Home
@@ -64,7 +72,7 @@ def create(
 
     home = Home.open(folder)
     requests = [Request.read(path) for path in site]
-    rules = Rules(minimum_sites, deadline, patience, compare_single_models, copy, evaluate)
+    rules = Rules(minimum_sites, deadline, patience, compare_single_models, copy, evaluate, recalibrate)
     members = {request.site: request.signing_key for request in requests}
     if len(members) < len(requests):
         from protos.errors import ConfigurationError

@@ -40,9 +40,10 @@ PATIENCE = 120.0
 """Seconds that a site which is not connected is waited for: the merge is done, only its scores are missing."""
 TIME = 3600.0
 """Seconds for one site's evaluation."""
-POOLED, AVERAGED = "pooled", "averaged"
+POOLED, AVERAGED, RECALIBRATED = "pooled", "averaged", "recalibrated"
 _BASE = pb.Candidate.Source(kind=pb.Candidate.KIND_BASE)
 _OWN = pb.Candidate.Source(kind=pb.Candidate.KIND_OWN)
+_MEASURED = pb.Candidate.Source(kind=pb.Candidate.KIND_RECALIBRATED)
 
 Score = tuple[list[list[int]], int]
 """A confusion matrix, and the number of images behind it."""
@@ -253,6 +254,10 @@ class Evaluating:
         for name in self._statistics:
             parameters = _delivered(self._midpoint)
             yield pb.Candidate(key=f"midpoint:{name}", parameters=parameters, buffers=_statistics(name))
+        if self._folder.campaign.rules.recalibrate:
+            yield pb.Candidate(
+                key=f"midpoint:{RECALIBRATED}", parameters=_delivered(self._midpoint), buffers=_MEASURED
+            )
 
     def _digest(self, member: Member) -> bytes:
         listed = (

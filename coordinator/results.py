@@ -8,7 +8,7 @@ from dataclasses import asdict
 from itertools import combinations
 
 from coordinator.arrivals import Arrival
-from coordinator.evaluating import AVERAGED, POOLED, Score
+from coordinator.evaluating import AVERAGED, POOLED, RECALIBRATED, Score
 from coordinator.home import CampaignFolder
 from coordinator.members import Member, State
 from coordinator.merge.distance import relative_distance, symmetric_kl
@@ -82,6 +82,9 @@ def rows(scores: Mapping[str, Mapping[str, Score]], sites: tuple[str, ...]) -> I
         yield from _row(scores, f"midpoint:site:{site}", f"mid-point, buffers of {site}", "one-site-buffers", site)
     yield from _row(scores, f"midpoint:{AVERAGED}", "mid-point, averaged buffers", "averaged-buffers", None)
     yield from _row(scores, f"midpoint:{POOLED}", "merged: mid-point, pooled buffers", "pooled-buffers", None)
+    yield from _row(
+        scores, f"midpoint:{RECALIBRATED}", "merged, recalibrated at each site", "recalibrated-buffers", None
+    )
 
 
 def class_names(classes: int) -> list[str]:

@@ -50,6 +50,8 @@ class Rules:
         compare_single_models: Whether a site's model may travel to the others, to be compared there.
         copy: ``"student"`` or ``"teacher"``: whose parameters and statistics sites send.
         evaluate: Whether sites judge the merged model on their own held-out labelled images.
+        recalibrate: Whether each site also measures the merged model's statistics on its own unlabelled images,
+            judges that model, and keeps it. Its scores leave the site, the statistics don't.
 
     """
 
@@ -59,6 +61,7 @@ class Rules:
     compare_single_models: bool = False
     copy: str = "student"
     evaluate: bool = True
+    recalibrate: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class Campaign:
             compare_single_models=rules.compare_single_models,
             copy=next(name for name, value in COPIES.items() if value == rules.copy),
             evaluate=rules.evaluate,
+            recalibrate=rules.recalibrate,
         )
 
 
@@ -143,6 +147,7 @@ def new_campaign(
             compare_single_models=rules.compare_single_models,
             copy=COPIES[rules.copy],
             evaluate=rules.evaluate,
+            recalibrate=rules.recalibrate,
         ),
         coordinator_key=coordinator_key,
         nonce=secrets.token_bytes(16),

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from protos import update_pb2 as protos_dot_update__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/messages.proto\x12\x0bonebasin.v1\x1a\x13protos/update.proto\"\x9f\x02\n\x07Request\x12\x17\n\x0f\x63\x61mpaign_digest\x18\x01 \x01(\x0c\x12#\n\x05hello\x18\x02 \x01(\x0b\x32\x12.onebasin.v1.HelloH\x00\x12#\n\x05\x61\x64\x61pt\x18\x03 \x01(\x0b\x32\x12.onebasin.v1.AdaptH\x00\x12.\n\x08progress\x18\x04 \x01(\x0b\x32\x1a.onebasin.v1.ProgressQueryH\x00\x12%\n\x06submit\x18\x05 \x01(\x0b\x32\x13.onebasin.v1.SubmitH\x00\x12)\n\x08\x65valuate\x18\x06 \x01(\x0b\x32\x15.onebasin.v1.EvaluateH\x00\x12\'\n\x07\x64\x65liver\x18\x07 \x01(\x0b\x32\x14.onebasin.v1.DeliverH\x00\x42\x06\n\x04what\"\x16\n\x05Hello\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"\x07\n\x05\x41\x64\x61pt\"\x0f\n\rProgressQuery\",\n\x06Submit\x12\x0e\n\x06header\x18\x01 \x01(\x08\x12\x12\n\nparameters\x18\x02 \x03(\t\"-\n\x07\x44\x65liver\x12\"\n\x06pieces\x18\x01 \x03(\x0b\x32\x12.onebasin.v1.Piece\"+\n\x05Piece\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x12\n\nparameters\x18\x02 \x03(\t\"r\n\x08\x45valuate\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12*\n\ncandidates\x18\x02 \x03(\x0b\x32\x16.onebasin.v1.Candidate\x12+\n\x0b\x62uffer_sets\x18\x03 \x03(\x0b\x32\x16.onebasin.v1.BufferSet\"\x9a\x02\n\tCandidate\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\nparameters\x18\x02 \x01(\x0b\x32\x1d.onebasin.v1.Candidate.Source\x12.\n\x07\x62uffers\x18\x03 \x01(\x0b\x32\x1d.onebasin.v1.Candidate.Source\x1aP\n\x06Source\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.onebasin.v1.Candidate.Kind\x12\x0b\n\x03set\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\"K\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_BASE\x10\x01\x12\x0c\n\x08KIND_OWN\x10\x02\x12\x10\n\x0cKIND_CARRIED\x10\x03\"E\n\tBufferSet\x12\x0b\n\x03set\x18\x01 \x01(\t\x12+\n\x0b\x62\x61tch_norms\x18\x02 \x03(\x0b\x32\x16.onebasin.v1.BatchNorm\"\xb7\x02\n\x05Reply\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.onebasin.v1.SignedH\x00\x12)\n\x08progress\x18\x02 \x01(\x0b\x32\x15.onebasin.v1.ProgressH\x00\x12%\n\x06header\x18\x03 \x01(\x0b\x32\x13.onebasin.v1.SignedH\x00\x12-\n\nparameters\x18\x04 \x01(\x0b\x32\x17.onebasin.v1.ParametersH\x00\x12)\n\nevaluation\x18\x05 \x01(\x0b\x32\x13.onebasin.v1.SignedH\x00\x12\'\n\x07refusal\x18\x06 \x01(\x0b\x32\x14.onebasin.v1.RefusalH\x00\x12+\n\tdelivered\x18\x07 \x01(\x0b\x32\x16.onebasin.v1.DeliveredH\x00\x42\x06\n\x04what\"h\n\nHelloReply\x12\x17\n\x0f\x63\x61mpaign_digest\x18\x01 \x01(\x0c\x12\x13\n\x0b\x62\x61se_digest\x18\x02 \x01(\x0c\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x0f\n\x07node_id\x18\x04 \x01(\x06\x12\x0c\n\x04site\x18\x05 \x01(\t\"\xac\x02\n\x08Progress\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.onebasin.v1.Progress.State\x12!\n\x05phase\x18\x02 \x01(\x0e\x32\x12.onebasin.v1.Phase\x12\x0c\n\x04step\x18\x03 \x01(\x04\x12\r\n\x05steps\x18\x04 \x01(\x04\x12\x13\n\x0b\x65ta_seconds\x18\x05 \x01(\x01\x12\x15\n\rupdate_digest\x18\x06 \x01(\x0c\x12\x0e\n\x06tensor\x18\x07 \x01(\t\"x\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_IDLE\x10\x01\x12\x12\n\x0eSTATE_ADAPTING\x10\x02\x12\x0f\n\x0bSTATE_READY\x10\x03\x12\x10\n\x0cSTATE_FAILED\x10\x04\x12\x11\n\rSTATE_STOPPED\x10\x05\"\x0c\n\nParameters\"\x0b\n\tDelivered\"f\n\nEvaluation\x12\x17\n\x0f\x63\x61mpaign_digest\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0c\n\x04site\x18\x03 \x01(\t\x12\"\n\x06scores\x18\x04 \x03(\x0b\x32\x12.onebasin.v1.Score\"H\n\x05Score\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x02 \x01(\r\x12\x11\n\tconfusion\x18\x03 \x03(\x04\x12\x0e\n\x06images\x18\x04 \x01(\x04\"\xda\x02\n\x07Refusal\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.onebasin.v1.Refusal.Reason\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x0e\n\x06tensor\x18\x03 \x01(\t\"\x83\x02\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fREASON_INTERNAL\x10\x01\x12\x13\n\x0fREASON_CAMPAIGN\x10\x02\x12\x0f\n\x0bREASON_BASE\x10\x03\x12\x14\n\x10REASON_NOT_READY\x10\x04\x12\x12\n\x0eREASON_REQUEST\x10\x05\x12\x0f\n\x0bREASON_DATA\x10\x06\x12\x12\n\x0eREASON_STORAGE\x10\x07\x12\x10\n\x0cREASON_RULES\x10\x08\x12\x11\n\rREASON_UPDATE\x10\t\x12\x18\n\x14REASON_CONFIGURATION\x10\n\x12\x18\n\x14REASON_NOT_DELIVERED\x10\x0b*Q\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x0e\n\nPHASE_DATA\x10\x01\x12\x0f\n\x0bPHASE_ADAPT\x10\x02\x12\x10\n\x0cPHASE_UPDATE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/messages.proto\x12\x0bonebasin.v1\x1a\x13protos/update.proto\"\x9f\x02\n\x07Request\x12\x17\n\x0f\x63\x61mpaign_digest\x18\x01 \x01(\x0c\x12#\n\x05hello\x18\x02 \x01(\x0b\x32\x12.onebasin.v1.HelloH\x00\x12#\n\x05\x61\x64\x61pt\x18\x03 \x01(\x0b\x32\x12.onebasin.v1.AdaptH\x00\x12.\n\x08progress\x18\x04 \x01(\x0b\x32\x1a.onebasin.v1.ProgressQueryH\x00\x12%\n\x06submit\x18\x05 \x01(\x0b\x32\x13.onebasin.v1.SubmitH\x00\x12)\n\x08\x65valuate\x18\x06 \x01(\x0b\x32\x15.onebasin.v1.EvaluateH\x00\x12\'\n\x07\x64\x65liver\x18\x07 \x01(\x0b\x32\x14.onebasin.v1.DeliverH\x00\x42\x06\n\x04what\"\x16\n\x05Hello\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"\x07\n\x05\x41\x64\x61pt\"\x0f\n\rProgressQuery\",\n\x06Submit\x12\x0e\n\x06header\x18\x01 \x01(\x08\x12\x12\n\nparameters\x18\x02 \x03(\t\"-\n\x07\x44\x65liver\x12\"\n\x06pieces\x18\x01 \x03(\x0b\x32\x12.onebasin.v1.Piece\"+\n\x05Piece\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x12\n\nparameters\x18\x02 \x03(\t\"r\n\x08\x45valuate\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12*\n\ncandidates\x18\x02 \x03(\x0b\x32\x16.onebasin.v1.Candidate\x12+\n\x0b\x62uffer_sets\x18\x03 \x03(\x0b\x32\x16.onebasin.v1.BufferSet\"\xb1\x02\n\tCandidate\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\nparameters\x18\x02 \x01(\x0b\x32\x1d.onebasin.v1.Candidate.Source\x12.\n\x07\x62uffers\x18\x03 \x01(\x0b\x32\x1d.onebasin.v1.Candidate.Source\x1aP\n\x06Source\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.onebasin.v1.Candidate.Kind\x12\x0b\n\x03set\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\"b\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_BASE\x10\x01\x12\x0c\n\x08KIND_OWN\x10\x02\x12\x10\n\x0cKIND_CARRIED\x10\x03\x12\x15\n\x11KIND_RECALIBRATED\x10\x04\"E\n\tBufferSet\x12\x0b\n\x03set\x18\x01 \x01(\t\x12+\n\x0b\x62\x61tch_norms\x18\x02 \x03(\x0b\x32\x16.onebasin.v1.BatchNorm\"\xb7\x02\n\x05Reply\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.onebasin.v1.SignedH\x00\x12)\n\x08progress\x18\x02 \x01(\x0b\x32\x15.onebasin.v1.ProgressH\x00\x12%\n\x06header\x18\x03 \x01(\x0b\x32\x13.onebasin.v1.SignedH\x00\x12-\n\nparameters\x18\x04 \x01(\x0b\x32\x17.onebasin.v1.ParametersH\x00\x12)\n\nevaluation\x18\x05 \x01(\x0b\x32\x13.onebasin.v1.SignedH\x00\x12\'\n\x07refusal\x18\x06 \x01(\x0b\x32\x14.onebasin.v1.RefusalH\x00\x12+\n\tdelivered\x18\x07 \x01(\x0b\x32\x16.onebasin.v1.DeliveredH\x00\x42\x06\n\x04what\"h\n\nHelloReply\x12\x17\n\x0f\x63\x61mpaign_digest\x18\x01 \x01(\x0c\x12\x13\n\x0b\x62\x61se_digest\x18\x02 \x01(\x0c\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x0f\n\x07node_id\x18\x04 \x01(\x06\x12\x0c\n\x04site\x18\x05 \x01(\t\"\xac\x02\n\x08Progress\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.onebasin.v1.Progress.State\x12!\n\x05phase\x18\x02 \x01(\x0e\x32\x12.onebasin.v1.Phase\x12\x0c\n\x04step\x18\x03 \x01(\x04\x12\r\n\x05steps\x18\x04 \x01(\x04\x12\x13\n\x0b\x65ta_seconds\x18\x05 \x01(\x01\x12\x15\n\rupdate_digest\x18\x06 \x01(\x0c\x12\x0e\n\x06tensor\x18\x07 \x01(\t\"x\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTATE_IDLE\x10\x01\x12\x12\n\x0eSTATE_ADAPTING\x10\x02\x12\x0f\n\x0bSTATE_READY\x10\x03\x12\x10\n\x0cSTATE_FAILED\x10\x04\x12\x11\n\rSTATE_STOPPED\x10\x05\"\x0c\n\nParameters\"\x0b\n\tDelivered\"f\n\nEvaluation\x12\x17\n\x0f\x63\x61mpaign_digest\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0c\n\x04site\x18\x03 \x01(\t\x12\"\n\x06scores\x18\x04 \x03(\x0b\x32\x12.onebasin.v1.Score\"H\n\x05Score\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x02 \x01(\r\x12\x11\n\tconfusion\x18\x03 \x03(\x04\x12\x0e\n\x06images\x18\x04 \x01(\x04\"\xda\x02\n\x07Refusal\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.onebasin.v1.Refusal.Reason\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x0e\n\x06tensor\x18\x03 \x01(\t\"\x83\x02\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fREASON_INTERNAL\x10\x01\x12\x13\n\x0fREASON_CAMPAIGN\x10\x02\x12\x0f\n\x0bREASON_BASE\x10\x03\x12\x14\n\x10REASON_NOT_READY\x10\x04\x12\x12\n\x0eREASON_REQUEST\x10\x05\x12\x0f\n\x0bREASON_DATA\x10\x06\x12\x12\n\x0eREASON_STORAGE\x10\x07\x12\x10\n\x0cREASON_RULES\x10\x08\x12\x11\n\rREASON_UPDATE\x10\t\x12\x18\n\x14REASON_CONFIGURATION\x10\n\x12\x18\n\x14REASON_NOT_DELIVERED\x10\x0b*Q\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x0e\n\nPHASE_DATA\x10\x01\x12\x0f\n\x0bPHASE_ADAPT\x10\x02\x12\x10\n\x0cPHASE_UPDATE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.messages_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PHASE']._serialized_start=2286
-  _globals['_PHASE']._serialized_end=2367
+  _globals['_PHASE']._serialized_start=2309
+  _globals['_PHASE']._serialized_end=2390
   _globals['_REQUEST']._serialized_start=60
   _globals['_REQUEST']._serialized_end=347
   _globals['_HELLO']._serialized_start=349
@@ -51,31 +51,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVALUATE']._serialized_start=537
   _globals['_EVALUATE']._serialized_end=651
   _globals['_CANDIDATE']._serialized_start=654
-  _globals['_CANDIDATE']._serialized_end=936
+  _globals['_CANDIDATE']._serialized_end=959
   _globals['_CANDIDATE_SOURCE']._serialized_start=779
   _globals['_CANDIDATE_SOURCE']._serialized_end=859
   _globals['_CANDIDATE_KIND']._serialized_start=861
-  _globals['_CANDIDATE_KIND']._serialized_end=936
-  _globals['_BUFFERSET']._serialized_start=938
-  _globals['_BUFFERSET']._serialized_end=1007
-  _globals['_REPLY']._serialized_start=1010
-  _globals['_REPLY']._serialized_end=1321
-  _globals['_HELLOREPLY']._serialized_start=1323
-  _globals['_HELLOREPLY']._serialized_end=1427
-  _globals['_PROGRESS']._serialized_start=1430
-  _globals['_PROGRESS']._serialized_end=1730
-  _globals['_PROGRESS_STATE']._serialized_start=1610
-  _globals['_PROGRESS_STATE']._serialized_end=1730
-  _globals['_PARAMETERS']._serialized_start=1732
-  _globals['_PARAMETERS']._serialized_end=1744
-  _globals['_DELIVERED']._serialized_start=1746
-  _globals['_DELIVERED']._serialized_end=1757
-  _globals['_EVALUATION']._serialized_start=1759
-  _globals['_EVALUATION']._serialized_end=1861
-  _globals['_SCORE']._serialized_start=1863
-  _globals['_SCORE']._serialized_end=1935
-  _globals['_REFUSAL']._serialized_start=1938
-  _globals['_REFUSAL']._serialized_end=2284
-  _globals['_REFUSAL_REASON']._serialized_start=2025
-  _globals['_REFUSAL_REASON']._serialized_end=2284
+  _globals['_CANDIDATE_KIND']._serialized_end=959
+  _globals['_BUFFERSET']._serialized_start=961
+  _globals['_BUFFERSET']._serialized_end=1030
+  _globals['_REPLY']._serialized_start=1033
+  _globals['_REPLY']._serialized_end=1344
+  _globals['_HELLOREPLY']._serialized_start=1346
+  _globals['_HELLOREPLY']._serialized_end=1450
+  _globals['_PROGRESS']._serialized_start=1453
+  _globals['_PROGRESS']._serialized_end=1753
+  _globals['_PROGRESS_STATE']._serialized_start=1633
+  _globals['_PROGRESS_STATE']._serialized_end=1753
+  _globals['_PARAMETERS']._serialized_start=1755
+  _globals['_PARAMETERS']._serialized_end=1767
+  _globals['_DELIVERED']._serialized_start=1769
+  _globals['_DELIVERED']._serialized_end=1780
+  _globals['_EVALUATION']._serialized_start=1782
+  _globals['_EVALUATION']._serialized_end=1884
+  _globals['_SCORE']._serialized_start=1886
+  _globals['_SCORE']._serialized_end=1958
+  _globals['_REFUSAL']._serialized_start=1961
+  _globals['_REFUSAL']._serialized_end=2307
+  _globals['_REFUSAL_REASON']._serialized_start=2048
+  _globals['_REFUSAL_REASON']._serialized_end=2307
 # @@protoc_insertion_point(module_scope)

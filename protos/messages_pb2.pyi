@@ -91,10 +91,12 @@ class Candidate(_message.Message):
         KIND_BASE: _ClassVar[Candidate.Kind]
         KIND_OWN: _ClassVar[Candidate.Kind]
         KIND_CARRIED: _ClassVar[Candidate.Kind]
+        KIND_RECALIBRATED: _ClassVar[Candidate.Kind]
     KIND_UNSPECIFIED: Candidate.Kind
     KIND_BASE: Candidate.Kind
     KIND_OWN: Candidate.Kind
     KIND_CARRIED: Candidate.Kind
+    KIND_RECALIBRATED: Candidate.Kind
     class Source(_message.Message):
         __slots__ = ("kind", "set", "digest")
         KIND_FIELD_NUMBER: _ClassVar[int]

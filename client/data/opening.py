@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from client.data import datasets, listing, statistics
 from client.data.cutting import fitted, resized, resized_labels
@@ -53,6 +54,42 @@ def open_feed(settings: DataSettings, home: Path, *, batch: int, seed: int, say:
         counts = statistics.class_counts(source, home / STATISTICS, say)
         sampler = RareClassSampler.of(counts, settings.rare_classes)
     return DiskFeed(source, target, settings, sampler, batch, seed)
+
+
+def unlabelled_batches(settings: DataSettings, home: Path, *, most: int, batch: int) -> Iterator[Tensor]:
+    """Yield some of a site's own images as they are judged: whole, and in an order that mixes them.
+
+    Args:
+        settings: ``[data]`` of ``site.toml``.
+        home: The site's folder.
+        most: How many images, at most; evenly picked.
+        batch: How many at a time; folders of large images come one by one.
+
+    Yields:
+        uint8 (N, 3, H, W), RGB.
+
+    Raises:
+        DataError: There are none, or one can't be read.
+
+    """
+    if isinstance(settings, SceneData):
+        images = datasets.scene_target(settings).images
+        for part in torch.split(_picked(len(images), most), batch):
+            yield images[part]
+        return
+    files = listing.unlabelled(settings.target, home)
+    box = settings.evaluation.resize if settings.evaluation is not None else ()
+    for at in _picked(len(files), most).tolist():
+        image = read_image(files.images[at])
+        if box:
+            image = resized(image, fitted(image.shape[:2], (box[0], box[1])))
+        yield torch.from_numpy(image).permute(2, 0, 1)[None].contiguous()
+
+
+def _picked(count: int, most: int) -> Tensor:
+    """Return numbers of images, evenly picked, in a mixed order that is always the same."""
+    found = torch.linspace(0, count - 1, min(count, most)).round().long()
+    return found[torch.randperm(len(found), generator=torch.Generator().manual_seed(0))]
 
 
 @dataclass(frozen=True, eq=False)

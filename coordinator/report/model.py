@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from protos.errors import DataError
 
-Kind = Literal["base", "single", "one-site-buffers", "averaged-buffers", "pooled-buffers"]
+Kind = Literal["base", "single", "one-site-buffers", "averaged-buffers", "pooled-buffers", "recalibrated-buffers"]
 """What a row's model is. Where parameters are merged, they are always the uniform mid-point:
 
 - ``base``: the base, before any adapting
@@ -23,6 +23,8 @@ Kind = Literal["base", "single", "one-site-buffers", "averaged-buffers", "pooled
 - ``one-site-buffers``: the mid-point with one site's BatchNorm buffers
 - ``averaged-buffers``: the mid-point with plainly averaged buffers
 - ``pooled-buffers``: the mid-point with Gaussian-pooled buffers; this is the merged model
+- ``recalibrated-buffers``: the mid-point with buffers that each site measured on its own unlabelled images, so
+  another model at each site
 """
 
 KINDS: tuple[Kind, ...] = get_args(Kind)

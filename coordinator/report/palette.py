@@ -14,6 +14,7 @@ KIND_COLOURS: Mapping[Kind, str] = {
     "one-site-buffers": "#cc79a7",
     "averaged-buffers": "#56b4e9",
     "pooled-buffers": "#0072b2",
+    "recalibrated-buffers": "#009e73",
 }
 
 KIND_NAMES: Mapping[Kind, str] = {
@@ -22,6 +23,7 @@ KIND_NAMES: Mapping[Kind, str] = {
     "one-site-buffers": "mid-point, one site's buffers",
     "averaged-buffers": "mid-point, averaged buffers",
     "pooled-buffers": "mid-point, pooled buffers (merged)",
+    "recalibrated-buffers": "mid-point, recalibrated at each site",
 }
 
 LINES: Sequence[str] = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")

@@ -210,6 +210,9 @@ def _series(report: Report) -> list[_Series]:
         series.append(("each site's own model", KIND_COLOURS["single"], {s: r for s, r in own.items() if s}))
     if pooled := report.pooled:
         series.append(("merged, pooled buffers", KIND_COLOURS["pooled-buffers"], dict.fromkeys(domains, pooled)))
+    if measured := report.best("recalibrated-buffers"):
+        name = "merged, recalibrated at each site"
+        series.append((name, KIND_COLOURS["recalibrated-buffers"], dict.fromkeys(domains, measured)))
     return series
 
 

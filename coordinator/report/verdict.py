@@ -29,7 +29,7 @@ def verdict(report: Report) -> str:
         sentences = [_against_base(report, h), _own_domains(report, pooled), _why_no_singles(report)]
     else:
         sentences = [_against_single(report, h, best), _left_out(report), _base_ahead(report, h)]
-    sentences += [_zero(report, pooled), *_better_buffers(report, h), _unscored(report)]
+    sentences += [_zero(report, pooled), *_better_buffers(report, h), _recalibrated(report, h), _unscored(report)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -123,6 +123,17 @@ def _better_buffers(report: Report, h: float) -> list[str]:
         if other is not None and (gap := difference(other, h)) > 0:
             found.append(f"{name} (H {score(other)}, {gap:.1f} above pooled)")
     return [f"With the same parameters, {listing(found)} would have done better."] if found else []
+
+
+def _recalibrated(report: Report, h: float) -> str:
+    """Say what statistics of each site's own images are worth."""
+    row = report.best("recalibrated-buffers")
+    other = None if row is None else report.h(row)
+    if other is None:
+        return ""
+    gap = difference(other, h)
+    said = "level with pooled" if gap == 0 else f"{abs(gap):.1f} {'above' if gap > 0 else 'below'} pooled"
+    return f"With statistics that each site measured on its own unlabelled images it has H {score(other)}, {said}."
 
 
 def _unscored(report: Report) -> str:

@@ -6,12 +6,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from client import judge
+from client import evaluation, judge, models
+from client.data.datasets import scene_evaluation
+from client.data.opening import unlabelled_batches
 from client.data.scenes import render
+from client.delivered import ForbiddenError
+from client.models import norms
+from client.recalibration import recalibrate
 from client.site import Site
 from protos import messages_pb2 as pb
+from protos.campaign import Rules
 from protos.errors import DataError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Road(torch.nn.Module):
@@ -74,6 +83,52 @@ def test_what_people_see_is_the_first_image(joined, folder):
     shown = cv2.imread(str(pictures / "image.png"))
     assert np.array_equal(shown, cv2.imread(str(folder / "images/0.png")))
     assert {path.name for path in pictures.iterdir()} == {"image.png", "ground-truth.png", "prediction-merged.png"}
+
+
+MEASURED = pb.Candidate.Source(kind=pb.Candidate.KIND_RECALIBRATED)
+OWN = pb.Candidate.Source(kind=pb.Candidate.KIND_OWN)
+
+
+@pytest.fixture
+def adapted(make_world, monkeypatch):
+    """Return a function that makes a site with a real network's update, in a campaign with or without the rule."""
+
+    def make(*, recalibrate: bool):
+        joined = make_world(("fog",), rules=Rules(recalibrate=recalibrate), store=False).joined("fog")
+        network = models.build("tiny-resnet", 19, 4)
+        build = models.build
+        monkeypatch.setattr(judge.models, "build", lambda *_: build("tiny-resnet", 19, 5))
+        monkeypatch.setattr(judge, "load_state", lambda _: network.state_dict())
+        text = '[data]\ndomain = "dusty"\ntarget_images = 20\nevaluation_images = 3\nheight = 32\nwidth = 64\n'
+        return with_data(joined, text), network
+
+    return make
+
+
+def test_a_site_measures_statistics_on_its_own_images_and_keeps_the_model(adapted):
+    joined, network = adapted(recalibrate=True)
+    request = pb.Evaluate(candidates=[pb.Candidate(key="measured", parameters=OWN, buffers=MEASURED)])
+    (score,) = judge.judge(joined, request, None)
+    images = list(unlabelled_batches(joined.site.settings.data, joined.site.folder, most=400, batch=16))
+    assert sum(map(len, images)) == 20
+    expected = recalibrate(network, images)
+    kept = models.build("tiny-resnet", 19)
+    kept.load_state_dict(load_file(joined.folder / judge.MERGED))
+    found = norms.statistics(kept)
+    assert all(np.array_equal(found[layer].var, one.var) for layer, one in expected.items())
+    own = network.state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in kept.named_parameters())
+    norms.load(network, expected)
+    data = scene_evaluation(joined.site.settings.data)
+    assert score.confusion == evaluation.confusion(network, data).flatten().tolist()
+
+
+def test_a_site_measures_nothing_where_the_rules_know_nothing_of_it(adapted):
+    joined, _ = adapted(recalibrate=False)
+    request = pb.Evaluate(candidates=[pb.Candidate(key="measured", parameters=OWN, buffers=MEASURED)])
+    with pytest.raises(ForbiddenError, match="the campaign's rules know no recalibration"):
+        judge.judge(joined, request, None)
+    assert not (joined.folder / judge.MERGED).exists()
 
 
 def test_a_site_without_held_out_images_says_so(joined, folder):

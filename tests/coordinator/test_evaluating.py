@@ -101,6 +101,22 @@ def test_with_the_rule_single_models_are_compared_everywhere(make_world, run):
     assert all(entry["distance_from_base"] > 0 for entry in report["sites"])
 
 
+@pytest.mark.parametrize("on", [True, False])
+def test_recalibration_is_asked_for_if_the_rule_says_so(make_world, run, on):
+    world = make_world(rules=Rules(recalibrate=on))
+    grid, _ = run(world, lambda site, request, before: judged(world, site, request))
+    for site in world.sites:
+        (request,) = grid.asked("evaluate", site)
+        found = {c.key: c for c in request.evaluate.candidates}
+        assert ("midpoint:recalibrated" in found) == on
+        if on:
+            one = found["midpoint:recalibrated"]
+            assert one.buffers == pb.Candidate.Source(kind=pb.Candidate.KIND_RECALIBRATED)
+            assert one.parameters == found["midpoint:pooled"].parameters
+    report = json.loads((world.folder.merged / "report.json").read_text())
+    assert ("recalibrated-buffers" in {row["kind"] for row in report["rows"]}) == on
+
+
 def test_each_site_gets_the_midpoint_in_parts(make_world, run, no_report, monkeypatch):
     world = make_world()
     monkeypatch.setattr(evaluating, "parts", lambda specs, size: parts(specs, 100))

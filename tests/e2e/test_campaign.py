@@ -22,6 +22,7 @@ from coordinator.watching import RunFailedError
 from protos import receipt_pb2, signing, update_pb2
 from protos.campaign import Rules
 from protos.digest import file_digest
+from protos.manifest import COUNT, MEAN, VAR
 from protos.programs import free_port
 from protos.tensorfile import TensorFile
 
@@ -54,7 +55,7 @@ def reference(models):
 
 
 def test_sites_adapt_submit_are_merged_and_evaluate(federation):
-    campaign = federation.campaign(compare_single_models=True)
+    campaign = federation.campaign(compare_single_models=True, recalibrate=True)
     joined = {name: federation.sites[name].joined() for name in SITES}
 
     events = federation.run(campaign)
@@ -77,8 +78,17 @@ def test_sites_adapt_submit_are_merged_and_evaluate(federation):
         assert receipt.merged_digest == file_digest(file)
     # The report has every row, judged at every site.
     report = json.loads((campaign.merged / "report.json").read_text())
-    assert len(report["rows"]) == 1 + 3 + 3 + 2
+    assert len(report["rows"]) == 1 + 3 + 3 + 2 + 1
     assert all(len(row["scores"]) == 3 for row in report["rows"])
+    # Each site keeps the merged parameters with statistics of its own, which nobody else has seen.
+    kept = [load_file(j.folder / "merged.safetensors") for j in joined.values()]
+    for name, value in merged.items():
+        same = [np.array_equal(state[name], value) for state in kept]
+        last = name.rpartition(".")[2]
+        if last in (MEAN, VAR):
+            assert not any(same)
+        elif last != COUNT:
+            assert all(same)
     assert (campaign.merged / "report.html").exists()
     assert (campaign.merged / "README.md").read_text().startswith("---\n")
 

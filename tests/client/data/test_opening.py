@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from client.data.datasets import scene_target
 from client.data.memory import MemoryFeed
-from client.data.opening import FileEvaluation, SceneEvaluation, open_evaluation, open_feed
+from client.data.opening import FileEvaluation, SceneEvaluation, open_evaluation, open_feed, unlabelled_batches
 from client.data.scenes import render
 from client.data.settings import FolderData, ImageFolder, RareClasses, SceneData
 from protos.errors import DataError
@@ -66,3 +70,27 @@ def test_a_site_may_have_nothing_to_judge_on(data_set, tmp_path):
     with pytest.raises(DataError, match="no held-out labelled images") as caught:
         open_evaluation(folders(data_set("folder")), tmp_path)
     assert "[data.evaluation]" in caught.value.fix
+
+
+def test_unlabelled_images_come_evenly_picked_and_mixed():
+    settings = SceneData("night", target_images=10, height=32, width=64)
+    every = scene_target(settings).images
+    batches = list(unlabelled_batches(settings, Path(), most=5, batch=2))
+    assert [len(part) for part in batches] == [2, 2, 1]
+    found = torch.cat(batches)
+    numbers = [next(i for i, image in enumerate(every) if torch.equal(image, one)) for one in found]
+    assert sorted(numbers) == [0, 2, 4, 7, 9]
+    assert numbers != sorted(numbers)
+    assert len(torch.cat(list(unlabelled_batches(settings, Path(), most=99, batch=4)))) == 10
+
+
+def test_unlabelled_files_come_one_by_one_as_they_are_judged(tmp_path):
+    (tmp_path / "images").mkdir()
+    for at, size in enumerate([(32, 64), (48, 64)]):
+        cv2.imwrite(str(tmp_path / f"images/{at}.png"), np.full((*size, 3), 40 * at, np.uint8))
+    part = ImageFolder("folder", str(tmp_path))
+    plain = list(unlabelled_batches(FolderData(part, part), Path(), most=9, batch=4))
+    assert sorted(tuple(one.shape) for one in plain) == [(1, 3, 32, 64), (1, 3, 48, 64)]
+    judged = ImageFolder("folder", str(tmp_path), resize=(32, 32))
+    small = list(unlabelled_batches(FolderData(part, part, judged), Path(), most=9, batch=4))
+    assert sorted(tuple(one.shape) for one in small) == [(1, 3, 16, 32), (1, 3, 24, 32)]

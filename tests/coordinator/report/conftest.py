@@ -87,6 +87,8 @@ def make_report(
         Row("averaged-buffers", "mid-point, averaged buffers", "averaged-buffers", None, scores("averaged", 0.38))
     )
     rows.append(Row("pooled-buffers", "mid-point, pooled buffers", "pooled-buffers", None, scores("pooled", 0.45)))
+    key = "recalibrated-buffers"
+    rows.append(Row(key, "merged, recalibrated at each site", key, None, scores("recalibrated", 0.52)))
     return Report(
         campaign=CampaignSummary(
             name=name,
@@ -226,7 +228,7 @@ def tiny() -> Callable[..., Report]:
     """Make a report of exact mIoUs: ``tiny(base={"a": 30}, single_a={...}, pooled={...}, rules={...})``."""
 
     def make(rules: dict[str, bool] | None = None, sites: str = "ab", **rows: dict[str, float]) -> Report:
-        kinds = {"base": "base", "averaged": "averaged-buffers", "pooled": "pooled-buffers"}
+        kinds = {"base": "base", **{name: f"{name}-buffers" for name in ("averaged", "pooled", "recalibrated")}}
         made = []
         for key, mious in rows.items():
             name, _, site = key.partition("_")

@@ -119,3 +119,16 @@ def test_conclude_writes_it_into_the_report(tiny):
     made = tiny(single_a=both(40), pooled=both(45))
     assert made.verdict == ""
     assert conclude(made).verdict == verdict(made)
+
+
+@pytest.mark.parametrize(
+    ("h", "said"),
+    [(51.5, "H 51.5, 6.5 above pooled."), (45, "H 45.0, level with pooled."), (40, "H 40.0, 5.0 below pooled.")],
+)
+def test_statistics_of_each_sites_own_images_are_compared_with_pooled_ones(tiny, h, said):
+    text = verdict(tiny(single_a=both(40), pooled=both(45), recalibrated=both(h)))
+    assert f"With statistics that each site measured on its own unlabelled images it has {said}" in text
+
+
+def test_without_recalibration_nothing_is_said_of_it(tiny):
+    assert "measured" not in verdict(tiny(single_a=both(40), pooled=both(45)))
