@@ -32,8 +32,8 @@ from protos.tensorfile import write_arrays
 State = dict[str, torch.Tensor]
 MERGED = "merged.safetensors"
 """In a campaign's folder at the site: the merged model with statistics of the site's own images."""
-_IMAGES, _BATCH = 400, 16
-"""Unlabelled images that statistics are measured on, and how many at a time: a few hundred settle them."""
+_IMAGES, _BATCH = 160, 16
+"""Unlabelled images that statistics are measured on, and how many at a time: ten batches settle them."""
 _EXAMPLE = 0
 """Which held-out image the pictures show."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -62,7 +62,7 @@ def unlabelled_batches(settings: DataSettings, home: Path, *, most: int, batch: 
     Args:
         settings: ``[data]`` of ``site.toml``.
         home: The site's folder.
-        most: How many images, at most; evenly picked.
+        most: How many images, at most; of folders, evenly picked.
         batch: How many at a time; folders of large images come one by one.
 
     Yields:
@@ -73,7 +73,8 @@ def unlabelled_batches(settings: DataSettings, home: Path, *, most: int, batch: 
 
     """
     if isinstance(settings, SceneData):
-        images = datasets.scene_target(settings).images
+        # Scenes are rendered, which takes longer than to look at them; each is as good as any other.
+        images = datasets.scene_target(replace(settings, target_images=min(settings.target_images, most))).images
         for part in torch.split(_picked(len(images), most), batch):
             yield images[part]
         return

@@ -109,7 +109,7 @@ def test_a_site_measures_statistics_on_its_own_images_and_keeps_the_model(adapte
     joined, network = adapted(recalibrate=True)
     request = pb.Evaluate(candidates=[pb.Candidate(key="measured", parameters=OWN, buffers=MEASURED)])
     (score,) = judge.judge(joined, request, None)
-    images = list(unlabelled_batches(joined.site.settings.data, joined.site.folder, most=400, batch=16))
+    images = list(unlabelled_batches(joined.site.settings.data, joined.site.folder, most=judge._IMAGES, batch=16))
     assert sum(map(len, images)) == 20
     expected = recalibrate(network, images)
     kept = models.build("tiny-resnet", 19)
