@@ -24,6 +24,8 @@ from protos.manifest import Manifest
 _WANTED = {True: "header", False: "parameters"}
 MAX_RESTARTS = 3
 """How often an adapting process that died is started again."""
+_LOOKING = 60.0
+"""Seconds that a site which looks through its images is taken to have left, at least."""
 
 
 @dataclass(frozen=True)
@@ -207,8 +209,10 @@ class Collecting:
             member.state, member.due = State.READY, now
         elif state == pb.Progress.STATE_ADAPTING:
             member.state = State.ADAPTING
-            # The nearer the end, the more often: a third of what is left.
-            wait = progress.eta_seconds / 3 if math.isfinite(progress.eta_seconds) else self._pace.most
+            # The nearer the end, the more often: a third of what is left. While a site looks through its images it
+            # can't tell, and each question costs it a process.
+            eta = _LOOKING if progress.phase == pb.PHASE_DATA else progress.eta_seconds
+            wait = eta / 3 if math.isfinite(eta) else self._pace.most
             member.due = now + min(max(wait, self._pace.least), self._pace.most)
         else:
             member.restarts += member.state is State.ADAPTING
