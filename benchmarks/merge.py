@@ -232,6 +232,9 @@ def measure(folder: Path, paths: list[Path], program: str | None, repeats: int) 
     ways: dict[str, Callable[[], Cost]] = {
         "onebasin, safetensors": lambda: spent([onebasin, "merge", *tensors, "-o", out, "--force"]),
         "onebasin, .pth": lambda: spent([onebasin, "merge", *pth, "-o", out_pth, "--force"]),
+        "onebasin, .pth, --no-digests": lambda: spent(
+            [onebasin, "merge", *pth, "-o", out_pth, "--force", "--no-digests"]
+        ),
         "torch.load and average": lambda: spent([python, "-c", PLAIN, *pth, out_pth]),
         "Flower's aggregate_arrayrecords": lambda: spent([python, "-c", FLOWER, *tensors, out]),
         "onebasin, in process": lambda: spent([python, "-c", OURS, *tensors, out], inner=True),
@@ -304,10 +307,11 @@ def ratios(n: int, costs: dict[str, Cost]) -> str:
         f"onebasin / floor with SHA-256: {ours / inner['floor with SHA-256, in process']:.2f}",
         f"the merge alone / floor: {inner['the merge alone, in process'] / floor:.2f}",
     ]
-    whole, pth = costs["onebasin, safetensors"].seconds, costs["onebasin, .pth"].seconds
-    if "mergekit-pytorch" in costs:
-        said.append(f"mergekit / onebasin: {costs['mergekit-pytorch'].seconds / pth:.1f}")
-    said.append(f"torch.load and average / onebasin: {costs['torch.load and average'].seconds / pth:.1f}")
+    whole = costs["onebasin, safetensors"].seconds
+    for name, way in (("onebasin", "onebasin, .pth"), ("onebasin --no-digests", "onebasin, .pth, --no-digests")):
+        for other in ("mergekit-pytorch", "torch.load and average"):
+            if other in costs:
+                said.append(f"{other} / {name}: {costs[other].seconds / costs[way].seconds:.1f}")
     said.append(f"Flower / onebasin: {costs[FLOWER_WAY].seconds / whole:.1f}")
     return f"N = {n}: " + "; ".join(said)
 

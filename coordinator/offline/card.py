@@ -34,7 +34,10 @@ def card(plan: Plan, path: Path, i: Input, digest: bytes) -> str:
         "library_name": "onebasin",
         "pipeline_tag": "image-segmentation",
         "tags": list(TAGS),
-        "onebasin": {"merged_digest": digest.hex(), "inputs": [one.digest.hex() for one in plan.inputs]},
+        "onebasin": {
+            "merged_digest": digest.hex(),
+            "inputs": [one.digest_text or one.name for one in plan.inputs],
+        },
     }
     own = sum(plan.own(name) for name in i.file.manifest.tensors)
     manifest = i.file.manifest
@@ -56,7 +59,7 @@ def card(plan: Plan, path: Path, i: Input, digest: bytes) -> str:
         "| Model | Share | Batches | Digest |",
         "| :--- | ---: | ---: | :--- |",
         *(
-            f"| {markdown(one.name)} | {share:.1%} | {count(batches)} | {one.digest.hex()} |"
+            f"| {markdown(one.name)} | {share:.1%} | {count(batches)} | {one.digest_text or 'not computed'} |"
             for one, share, batches in zip(plan.inputs, shares(plan.weights), plan.batches, strict=True)
         ),
         "",

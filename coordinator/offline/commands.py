@@ -87,6 +87,13 @@ def merge(
         str,
         typer.Option(help="Where to add up: `cpu`, or a GPU as PyTorch names it (`cuda`). The bits are the same."),
     ] = "cpu",
+    digests: Annotated[
+        bool,
+        typer.Option(
+            "--digests/--no-digests",
+            help="Name the inputs in the receipt by SHA-256. Computing it is half of the work of a merge.",
+        ),
+    ] = True,
     json: JsonOption = False,
 ) -> None:
     """Merge models that were adapted from one base, without data and without training.
@@ -114,7 +121,7 @@ def merge(
         device=device,
     )
     with ExitStack() as opened:
-        found = inputs.open_inputs(models, copy, opened, threads)
+        found = inputs.open_inputs(models, copy, opened, threads, named_by_digest=digests)
         made = planning.make(found, options, output)
         if not plan:
             check_free(made, force=force)

@@ -33,6 +33,7 @@ class Input:
         name: What it is called in messages: its file's name, with as many folders as tell it from the others.
         file: The open file.
         threads: How many tensors are read at a time for its digest.
+        named_by_digest: Whether the receipt is to name it by its digest; without it, it is read only to be merged.
         order: The order into which its channels are brought to fit the first model's; None for its own.
 
     """
@@ -40,13 +41,14 @@ class Input:
     name: str
     file: ModelFile
     threads: int = 1
+    named_by_digest: bool = True
     order: Permutations | None = None
 
     @cached_property
     def reader(self) -> ModelReader:
         """Its tensors, in the order that they are merged in."""
         if self.order is None:
-            return self._digesting
+            return self._digesting if self.named_by_digest else self.file
         from coordinator.merge.basin.permutations import permuted
 
         return permuted(self.file, self.order)
@@ -55,6 +57,11 @@ class Input:
     def digest(self) -> bytes:
         """Its canonical digest; what `reader` read before from start to end isn't read again."""
         return self._digesting.digest()
+
+    @property
+    def digest_text(self) -> str | None:
+        """Its digest in hexadecimal; None if it isn't to be named by it."""
+        return self.digest.hex() if self.named_by_digest else None
 
     def differs(self, other: Input) -> bool:
         """Tell whether it is another model, without reading all of them if they differ as models do."""
@@ -91,7 +98,9 @@ class Input:
         return self.file.manifest.tensors[name].dtype.widen(self.reader.read(name))
 
 
-def open_inputs(paths: Sequence[Path], copy: str | None, opened: ExitStack, threads: int) -> list[Input]:
+def open_inputs(
+    paths: Sequence[Path], copy: str | None, opened: ExitStack, threads: int, *, named_by_digest: bool = True
+) -> list[Input]:
     """Open models and name them.
 
     Args:
@@ -99,6 +108,7 @@ def open_inputs(paths: Sequence[Path], copy: str | None, opened: ExitStack, thre
         copy: Which copy to take where a file holds several.
         opened: Closes them.
         threads: How many tensors are read at a time for a digest.
+        named_by_digest: Whether the receipt is to name them by their digests.
 
     Raises:
         ModelFileError: One can't be read.
@@ -108,7 +118,7 @@ def open_inputs(paths: Sequence[Path], copy: str | None, opened: ExitStack, thre
     if len(paths) < 2:
         raise ConfigurationError(f"{len(paths)} models are nothing to merge", "give two models or more")
     files = [opened.enter_context(open_model(path, copy)) for path in paths]
-    return [Input(name, file, threads) for name, file in zip(names(paths), files, strict=True)]
+    return [Input(name, file, threads, named_by_digest) for name, file in zip(names(paths), files, strict=True)]
 
 
 def names(paths: Sequence[Path]) -> list[str]:

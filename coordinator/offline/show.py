@@ -24,7 +24,7 @@ def as_json(made: Plan, written: list[Output]) -> dict[str, Any]:
                 "name": i.name,
                 "file": str(i.file.path),
                 "copy": i.file.copy,
-                "digest": i.digest.hex(),
+                "digest": i.digest_text,
                 "weight": weight,
                 "share": share,
                 "batches": batches,
@@ -61,7 +61,7 @@ def as_text(made: Plan, written: list[Output], *, tensors: bool) -> Iterator[Tab
     for i, share, batches in zip(made.inputs, shares(made.weights), made.batches, strict=True):
         name = plain(i.name) + (f" ({i.file.copy})" if i.file.copy else "")
         name += "" if i.order is None else f", {i.order.share:.1%} of its channels in place"
-        table.add_row(Text(name), f"{share:.1%}", count(batches), short(i.digest))
+        table.add_row(Text(name), f"{share:.1%}", count(batches), short(i.digest) if i.named_by_digest else "–")
     yield table
     kinds = Counter((action.role, action.rule) for action in made.actions)
     for (role, rule), number in kinds.items():

@@ -137,7 +137,7 @@ def _beside(plan: Plan, path: Path, i: Input, digest: bytes) -> Output:
                 "name": one.name,
                 "file": str(one.file.path),
                 "copy": one.file.copy,
-                "digest": one.digest.hex(),
+                "digest": one.digest_text,
                 "weight": weight,
                 "share": share,
                 "batches": batches,

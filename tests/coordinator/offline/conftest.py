@@ -71,9 +71,9 @@ def store(stem: Path, content, form: str) -> Path:
 def merged(tmp_path) -> Callable[..., list[Output]]:
     """Return a function that merges files."""
 
-    def run(paths, output="merged.safetensors", copy=None, **options) -> list[Output]:
+    def run(paths, output="merged.safetensors", copy=None, digests=True, **options) -> list[Output]:
         with ExitStack() as opened:
-            found = inputs.open_inputs(paths, copy, opened, 2)
+            found = inputs.open_inputs(paths, copy, opened, 2, named_by_digest=digests)
             return write(planning.make(found, Options(**options), tmp_path / output))
 
     return run

@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 from coordinator.merge.statistics import StatisticSums
 from coordinator.offline.inputs import names
 from protos.boundary import BatchNorm
+from protos.checkpoints import DigestingReader
 from protos.digest import file_digest
+from protos.errors import ConfigurationError
 from protos.tensorfile import TensorFile
 
 from .conftest import META
@@ -236,6 +238,25 @@ def test_a_receipt_and_a_card_lie_beside_the_model(made, merged):
     assert card.startswith("---\nlicense:")
     assert output.digest.hex() in card
     assert "site1" in card
+
+
+def test_without_digests_the_model_is_the_same_and_no_input_is_hashed(made, merged, monkeypatch):
+    paths = made(2)
+    (named,) = merged(paths)
+    hashed = []
+    monkeypatch.setattr(DigestingReader, "digest", lambda self: hashed.append(self))
+    (output,) = merged(paths, output="quick.safetensors", digests=False)
+    assert output.digest == named.digest
+    assert not hashed
+    assert [i["digest"] for i in output.receipt["inputs"]] == [None, None]
+    card = output.path.with_name("quick.README.md").read_text()
+    assert "not computed" in card
+    assert named.receipt["inputs"][0]["digest"] not in card
+
+
+def test_without_digests_a_model_given_twice_is_still_refused(made, merged):
+    with pytest.raises(ConfigurationError, match="hold the same model"):
+        merged([*made(1), *made(1, "pth")], digests=False)
 
 
 def test_what_all_inputs_say_of_themselves_is_kept(made, merged):
