@@ -28,7 +28,7 @@ from study_models import ALL, DOMAINS, Scale, Shelf, quick
 
 from coordinator.merge.distance import relative_distance
 from coordinator.offline.basin import examine
-from onebasin.sweep import Step, Sweep, plot, sweep
+from onebasin.sweep import Step, Sweep, plot
 from protos.checkpoints import open_model
 
 Row = tuple[str, list[float]]
@@ -185,9 +185,11 @@ def line(shelf: Shelf, seeds: Sequence[int], pages: Path) -> str:
         second = shelf.adapted(seed, b, start=start)
         found = _walk(shelf, seed, (first, second), (a, b))
         plot(found, pages / f"line-{name}.png")
+        own = [_scores(shelf, seed, [one], (a, b))[-1] for one in (first, second)]
         said.append(
             f"![λ sweep, {name}](line-{name}.png)\n\n{name}: error barrier {found.barrier:.1f}, best at λ = "
-            f"{found.best.share:.1f} with H {found.best.h:.1f}.\n"
+            f"{found.best.share:.1f} with H {found.best.h:.1f}. All points have pooled buffers, also the ends; "
+            f"with their own ones these have H {own[0]:.1f} and {own[1]:.1f}.\n"
         )
     return f"## The line between two models ({a} to {b}, seed {seed})\n\n" + "\n".join(said)
 
@@ -210,12 +212,11 @@ def digits(shelf: Shelf, seeds: Sequence[int], _: Path) -> str:
 
 
 def _walk(shelf: Shelf, seed: int, pair: tuple[Path, Path], domains: Sequence[str]) -> Sweep:
-    if seed == 0:  # the sweep's scenes are those of seed 0
-        return sweep(pair, list(domains), steps=11, images=shelf.scale.evaluation)
+    """Judge eleven points of the line, each with pooled buffers, as in the paper's figure; the ends too."""
     steps = []
     for at in range(11):
-        files = [pair[0]] if at == 0 else [pair[1]] if at == 10 else shelf.merged(pair, weights=f"{10 - at},{at}")
-        scores = {domain: shelf.miou(files[0], seed, domain) for domain in domains}
+        (file,) = shelf.merged(pair, weights=f"{10 - at},{at}")
+        scores = {domain: shelf.miou(file, seed, domain) for domain in domains}
         steps.append(Step(at / 10, scores, _h(list(scores.values()))))
     return Sweep(pair[0].stem, pair[1].stem, "pooled", steps)
 

@@ -57,7 +57,7 @@ class Buffers:
         def make(path: Path) -> None:
             network = open_network(model)
             sets = {domain: self.measured(model, domain) for domain in domains}
-            routed = RoutedModel.from_sets(network, self._pooled(model, domains), sets)
+            routed = RoutedModel.from_sets(network, norms.statistics(network), sets)
             save_routed(path, routed, model=self._shelf.scale.model, classes=19)
 
         return self._shelf.file(
@@ -113,6 +113,12 @@ def rows(shelf: Shelf, seed: int) -> Iterator[tuple[str, list[Path]]]:
         yield f"{name}, recalibrated at each site", [buffers.recalibrated(model, domain) for domain in DOMAINS]
         yield f"{name}, recalibrated and pooled", [buffers.pooled(model, DOMAINS)]
         yield f"{name}, routed", [buffers.routed(model, DOMAINS)]
+    teachers = [shelf.adapted(seed, domain, start=seed, copy="teacher") for domain in DOMAINS]
+    merged = shelf.merged(teachers)[0]
+    yield "teachers merged, pooled", [merged]
+    yield "teachers merged, own buffers at each site", [buffers.own(merged, one) for one in teachers]
+    yield "teachers merged, recalibrated at each site", [buffers.recalibrated(merged, d) for d in DOMAINS]
+    yield "teachers merged, routed", [buffers.routed(merged, DOMAINS)]
 
 
 def unseen(shelf: Shelf, seed: int, domain: str) -> tuple[float, float]:

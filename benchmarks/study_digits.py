@@ -46,7 +46,7 @@ def load(seed: int) -> tuple[TensorDataset, TensorDataset]:
     return TensorDataset(images[:cut], labels[:cut]), TensorDataset(images[cut:], labels[cut:])
 
 
-def train(model: nn.Module, images: Tensor, labels: Tensor, steps: int, lr: float, seed: int) -> nn.Module:
+def train(model: nn.Sequential, images: Tensor, labels: Tensor, steps: int, lr: float, seed: int) -> nn.Sequential:
     """Train with Adam on batches of 64, in place."""
     dice = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr)
@@ -93,6 +93,11 @@ def run(folder: Path, seed: int, merge: Merge, steps: int) -> dict[str, list[flo
 
     def base(start: int) -> State:
         model = train(network(start), *turned(images), 4 * steps, 1e-3, start)
+        # A new head, the same for all: the pretext's has learned that it is never one of the last six.
+        head = model[-1]
+        assert isinstance(head, nn.Linear)
+        torch.manual_seed(start)
+        head.reset_parameters()
         return {name: value.clone() for name, value in model.state_dict().items()}
 
     def site(start: State, digits: Sequence[int], name: str) -> Path:
