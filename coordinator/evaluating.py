@@ -23,7 +23,6 @@ from coordinator.home import CampaignFolder, Events
 from coordinator.members import Member, State, refusal
 from coordinator.merge.midpoint import pooled_statistics
 from coordinator.merge.state import MergeState
-from coordinator.merge.statistics import uniform
 from coordinator.merging import MODEL
 from protos import boundary, files, flower, signing
 from protos import messages_pb2 as pb
@@ -32,6 +31,7 @@ from protos.boundary import BatchNorm
 from protos.digest import model_digest, parameters_digest
 from protos.errors import OnebasinError, UpdateRefusedError
 from protos.flower import PARAMETERS
+from protos.statistics import uniform
 from protos.tensorfile import TensorFile
 
 TRIES = 3
