@@ -41,14 +41,13 @@ def summed(found, words, **options) -> MaskedTotal:
 
 
 @pytest.mark.parametrize("block", [16, 17, 100, 1 << 18])
-@pytest.mark.parametrize("threads", [1, 3])
-def test_blocks_and_threads_make_no_difference(begun, monkeypatch, block, threads):
+def test_blocks_make_no_difference(begun, monkeypatch, block):
     found, masks, words = begun
     whole = summed(found, words)
     whole.unmask(masks, found.agreement.sites)
     monkeypatch.setattr(total_module, "BLOCK", block)
     pieces = summed(found, words)
-    pieces.unmask(masks, found.agreement.sites, threads)
+    pieces.unmask(masks, found.agreement.sites)
     np.testing.assert_array_equal(pieces.parameter("stem.weight"), whole.parameter("stem.weight"))
     np.testing.assert_array_equal(pieces.parameter("stem.weight", 5, 50), whole.parameter("stem.weight")[5:50])
     assert pieces.statistics("norm").square.tolist() == whole.statistics("norm").square.tolist()
