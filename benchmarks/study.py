@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import study_buffers
 import study_digits
 import torch
 from machine import describe
@@ -70,7 +71,7 @@ def main() -> None:
         f"{scale.evaluation} held-out images per domain; seeds {', '.join(map(str, options.seeds))}. Figures are "
         "mIoU in %, H is the harmonic mean over the domains; means over the seeds, ± standard deviation.\n"
     ]
-    for part in (main_table, subsets, copies, starts, line, digits):
+    for part in (main_table, better_buffers, unseen, subsets, copies, starts, line, digits):
         parts.append(part(shelf, options.seeds, options.pages))
         (options.pages / "README.md").write_text("\n".join(parts))
     print("\n".join(parts))
@@ -92,6 +93,29 @@ def main_table(shelf: Shelf, seeds: Sequence[int], _: Path) -> str:
         for name, files in models.items():
             rows.setdefault(name, []).append(_scores(shelf, seed, files, DOMAINS))
     return _section("All four domains", [*DOMAINS, "H"], rows)
+
+
+def better_buffers(shelf: Shelf, seeds: Sequence[int], _: Path) -> str:
+    """Give the merged model, and everything that it competes with, better buffers."""
+    rows: dict[str, list[list[float]]] = {}
+    for seed in seeds:
+        for name, files in study_buffers.rows(shelf, seed):
+            rows.setdefault(name, []).append(_scores(shelf, seed, files, DOMAINS))
+        rows.setdefault("images that the merged, routed model gives the right set, %", []).append(
+            [*(found := study_buffers.routing(shelf, seed)), statistics.mean(found)]
+        )
+    return _section("Better buffers", [*DOMAINS, "H"], rows)
+
+
+def unseen(shelf: Shelf, seeds: Sequence[int], _: Path) -> str:
+    """Judge the merged model of three sites in the fourth one's domain."""
+    rows: dict[str, list[list[float]]] = {"pooled": [], "routed": [], "routed − pooled": []}
+    for seed in seeds:
+        pairs = [study_buffers.unseen(shelf, seed, domain) for domain in DOMAINS]
+        rows["pooled"].append([pooled for pooled, _ in pairs])
+        rows["routed"].append([routed for _, routed in pairs])
+        rows["routed − pooled"].append([routed - pooled for pooled, routed in pairs])
+    return _section("A domain that no site has (three sites merged, mIoU in the fourth)", DOMAINS, rows)
 
 
 def subsets(shelf: Shelf, seeds: Sequence[int], _: Path) -> str:
@@ -129,7 +153,7 @@ def copies(shelf: Shelf, seeds: Sequence[int], _: Path) -> str:
 
 
 def starts(shelf: Shelf, seeds: Sequence[int], _: Path) -> str:
-    """Compare one base, other batches from one base, and unrelated initialisations; with and without re-basin."""
+    """Compare one base, other batches, other bases, and unrelated initialisations; with and without re-basin."""
     a, b = "dusty", "adverse"
     rows: dict[str, list[list[float]]] = {}
     for seed in seeds:
@@ -137,6 +161,7 @@ def starts(shelf: Shelf, seeds: Sequence[int], _: Path) -> str:
         others = {
             "one base": shelf.adapted(seed, b, start=seed),
             "one base, other batches": shelf.adapted(seed, b, start=seed, order=1),
+            "two bases of one initialisation": shelf.adapted(seed, b, start=seed, base_order=1),
             "unrelated initialisations": shelf.adapted(seed, b, start=seed + 100),
         }
         for name, second in others.items():

@@ -86,24 +86,27 @@ class Shelf:
             part.replace(path)
         return path
 
-    def base(self, seed: int, start: int) -> Path:
+    def base(self, seed: int, start: int, base_order: int = 0) -> Path:
         """Return a base.
 
         Args:
             seed: Of the scenes and of everything else.
             start: Of the initial weights.
+            base_order: Another one gives other batches.
 
         """
 
         def train(path: Path) -> None:
             network = models.build(self.scale.model, len(CLASSES), start)
-            settings = BaseSettings(steps=self.scale.base_steps, seed=start)
+            settings = BaseSettings(steps=self.scale.base_steps, seed=1000 * base_order + start)
             train_base(network, self._source(seed), settings, self._progress())
             self._save(network.state_dict(), path)
 
-        return self.file(f"seed{seed}/base-{start}.safetensors", train)
+        return self.file(f"seed{seed}/base-{start}{_other(base_order)}.safetensors", train)
 
-    def adapted(self, seed: int, domain: str, *, start: int, order: int = 0, copy: str = "student") -> Path:
+    def adapted(
+        self, seed: int, domain: str, *, start: int, order: int = 0, base_order: int = 0, copy: str = "student"
+    ) -> Path:
         """Return a model that was adapted to a domain.
 
         Args:
@@ -111,16 +114,17 @@ class Shelf:
             domain: Its name, or `ALL`.
             start: The base's.
             order: Another one gives other batches.
+            base_order: The base's.
             copy: ``student`` or ``teacher``.
 
         """
-        stem = f"seed{seed}/{domain}-{start}-{order}"
+        stem = f"seed{seed}/{domain}-{start}{_other(base_order)}-{order}"
 
         def train(path: Path) -> None:
-            feed = MemoryFeed(self._source(seed), self._target(seed, domain), 4, 1000 * order + seed)
+            feed = MemoryFeed(self._source(seed), self.target(seed, domain), 4, 1000 * order + seed)
             checkpoint = self.folder / f"{stem}.checkpoint"
             found = adapt(
-                load_file(self.base(seed, start)),
+                load_file(self.base(seed, start, base_order)),
                 self.scale.model,
                 len(CLASSES),
                 feed,
@@ -134,7 +138,7 @@ class Shelf:
             checkpoint.unlink()
 
         student = self.file(f"{stem}-student.safetensors", train)
-        return student if copy == "student" else student.with_name(f"{domain}-{start}-{order}-teacher.safetensors")
+        return student if copy == "student" else student.with_name(student.name.replace("-student.", "-teacher."))
 
     def merged(self, parts: Sequence[Path], **options: object) -> list[Path]:
         """Merge models as `onebasin merge` does; several files where each keeps some tensors."""
@@ -160,7 +164,7 @@ class Shelf:
 
         def judge(path: Path) -> None:
             network = open_network(model)
-            counts = evaluation.confusion(network, self._evaluation(seed, domain))
+            counts = evaluation.confusion(network, self.held_out(seed, domain))
             path.write_text(json.dumps(100 * evaluation.miou(counts)[0]))
 
         name = hashlib.sha256(model.read_bytes()).hexdigest()[:16]
@@ -181,13 +185,16 @@ class Shelf:
     def _source(self, seed: int) -> LabelledImages:
         return self._kept(("source", seed, ""), lambda: datasets.scene_source(self._data("source", seed)))
 
-    def _target(self, seed: int, domain: str) -> UnlabelledImages:
+    def target(self, seed: int, domain: str) -> UnlabelledImages:
+        """Return a domain's unlabelled images; those of all of them for `ALL`."""
         if domain == ALL:
-            images = torch.cat([self._target(seed, one).images for one in DOMAINS])
+            images = torch.cat([self.target(seed, one).images for one in DOMAINS])
             return UnlabelledImages(images)
         return self._kept(("target", seed, domain), lambda: datasets.scene_target(self._data(domain, seed)))
 
-    def _evaluation(self, seed: int, domain: str) -> LabelledImages:
+    def held_out(self, seed: int, domain: str) -> LabelledImages:
+        """Return a domain's held-out labelled images."""
+
         def render() -> LabelledImages:
             return datasets.scene_evaluation(self._data(domain, seed))
 
@@ -204,6 +211,10 @@ class Shelf:
                 self.say(f"  step {progress.step} of {progress.steps}, loss {progress.loss:.3f}")
 
         return report
+
+
+def _other(order: int) -> str:
+    return f"-{order}" if order else ""
 
 
 def quick(scale: Scale) -> Scale:

@@ -10,11 +10,14 @@ import logging
 from collections.abc import Callable, Mapping
 
 from client import adapting
+from client.adopting import adopt
 from client.delivered import Delivered, ForbiddenError, NotDeliveredError
+from client.measuring import measured
 from client.outbox import Outbox
 from client.site import Joined, Site, check_base
+from protos import boundary, signing, update_pb2
 from protos import messages_pb2 as pb
-from protos import signing, update_pb2
+from protos.campaign import MEASURED
 from protos.errors import (
     AdaptationError,
     BaseMismatchError,
@@ -94,6 +97,10 @@ def _answer(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer
         return _submit(joined, request.submit)
     if kind == "evaluate":
         return pb.Reply(evaluation=_evaluate(joined, request.evaluate)), {}
+    if kind == "measure":
+        return pb.Reply(measured=_measure(joined, request.measure)), {}
+    if kind == "adopt":
+        return pb.Reply(adopted=_adopt(joined, request.adopt)), {}
     if kind == "deliver":
         return pb.Reply(delivered=_deliver(joined, request.deliver, sets)), {}
     raise RefusedRequestError(f"a request of unknown kind {kind}", pb.Refusal.REASON_REQUEST)
@@ -156,8 +163,33 @@ def _evaluate(joined: Joined, request: pb.Evaluate) -> update_pb2.Signed:
         site=joined.site.name,
         scores=judge(joined, request, delivered),
     )
-    delivered.clear()
+    if not joined.campaign.rules.deliver:
+        delivered.clear()
     return signing.signed(signing.EVALUATION, reply, joined.site.signing_key)
+
+
+def _measure(joined: Joined, request: pb.Measure) -> update_pb2.Signed:
+    if joined.campaign.rules.buffers not in MEASURED:
+        raise ForbiddenError(f"site {joined.site.name}: by the campaign's rules no measured statistics leave")
+    with TensorFile(joined.base) as base:
+        found = measured(joined, base.manifest, Delivered(joined, base.manifest), request.digest)
+    reply = pb.Measured(
+        campaign_digest=joined.campaign.digest,
+        nonce=request.nonce,
+        site=joined.site.name,
+        digest=request.digest,
+        batch_norms=[boundary.wire_batch_norm(layer, found[layer]) for layer in sorted(found)],
+    )
+    boundary.check_batch_norms(reply.batch_norms, base.manifest, joined.site.name)
+    return signing.signed(signing.MEASURED, reply, joined.site.signing_key)
+
+
+def _adopt(joined: Joined, request: pb.Adopt) -> pb.Adopted:
+    with TensorFile(joined.base) as base:
+        delivered = Delivered(joined, base.manifest)
+        adopt(joined, base, request, delivered)
+    delivered.clear()
+    return pb.Adopted()
 
 
 def _refused(site: Site, request: pb.Request, error: Exception, reason: pb.Refusal.Reason) -> Answer:

@@ -24,6 +24,16 @@ CampaignOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+_BUFFERS = {
+    "pooled": "statistics pooled over the members' updates",
+    "own": "the statistics of this site's own update",
+    "recalibrated": "statistics that this site measures for it on its own images; they stay here",
+    "pooled-recalibrated": "statistics that the members measure for it on their own images, pooled",
+    "routed": "every member's statistics, among which it chooses for each image",
+}
+"""What statistics the merged model has here, by the campaign's rule."""
+
+
 @app.command()
 def init(
     folder: SiteArgument,
@@ -72,6 +82,7 @@ def join(
 ) -> None:
     """Join a campaign: check it and its base, and keep both."""
     from client.site import Site
+    from protos.campaign import MEASURED
 
     joined = Site.open(folder).join(campaign, base, certificate)
     rules = joined.campaign.rules
@@ -79,8 +90,11 @@ def join(
     typer.echo(f"  digest   {joined.campaign.digest.hex()}")
     typer.echo(f"  members  {', '.join(joined.campaign.sites)}")
     typer.echo(f"  sends    the {rules.copy}'s parameters and BatchNorm statistics")
-    if rules.recalibrate:
-        typer.echo("  keeps    the merged model with statistics of this site's own images, which stay here")
+    if rules.deliver:
+        typer.echo(f"  gets     the merged model, with {_BUFFERS[rules.buffers]}")
+    if rules.buffers in MEASURED:
+        seen = "all members see" if rules.buffers == "routed" else "the coordinator sees"
+        typer.echo(f"  measures the merged model's statistics on this site's unlabelled images; {seen} them")
     if rules.compare_single_models:
         typer.echo("  note     this campaign lets other members see this site's model (compare_single_models)")
 

@@ -1,4 +1,4 @@
-"""Models that the coordinator delivers to be judged: written down part by part, and dropped once they are judged.
+"""Models that the coordinator delivers: written down part by part, and dropped once nothing needs them any more.
 
 Each is named by the digest of its parameters, so an incomplete or altered one is found when it is opened.
 """
@@ -14,6 +14,7 @@ from client.site import Joined
 from protos import files, flower
 from protos import messages_pb2 as pb
 from protos.assembly import Assembly
+from protos.campaign import MEASURED
 from protos.digest import DIGEST_BYTES, parameters_digest, short
 from protos.errors import UpdateRefusedError
 from protos.manifest import Manifest
@@ -21,11 +22,11 @@ from protos.tensorfile import TensorFile
 
 
 class NotDeliveredError(UpdateRefusedError):
-    """A model that is to be judged isn't here, or not whole."""
+    """A model that a request names isn't here, or not whole."""
 
 
 class ForbiddenError(UpdateRefusedError):
-    """The campaign's rules don't let models be judged."""
+    """The campaign's rules don't let the coordinator ask for this."""
 
 
 class Delivered:
@@ -42,8 +43,9 @@ class Delivered:
         self._folder = joined.folder / "delivered"
         self._base = base
         rules = joined.campaign.rules
-        singles = len(joined.campaign.sites) if rules.compare_single_models else 0
-        self._most = (1 + singles) * rules.evaluate
+        singles = len(joined.campaign.sites) if rules.evaluate and rules.compare_single_models else 0
+        needed = rules.evaluate or rules.deliver or rules.buffers in MEASURED
+        self._most = singles + 1 if needed else 0
         self._whole: set[bytes] = set()
 
     def take(self, pieces: Sequence[pb.Piece], raw: bytes) -> None:
@@ -54,13 +56,13 @@ class Delivered:
             raw: All their bytes, one after the other.
 
         Raises:
-            ForbiddenError: The campaign's rules know no evaluation.
+            ForbiddenError: By the campaign's rules sites need no models.
             UpdateRefusedError: What arrived doesn't fit the base.
             StorageError: The disk is full.
 
         """
         if not self._most:
-            raise ForbiddenError(f"site {self._site}: the campaign's rules know no evaluation")
+            raise ForbiddenError(f"site {self._site}: by the campaign's rules sites get no models")
         wanted = [name for piece in pieces for name in piece.parameters]
         for name in wanted:
             if name not in self._base.parameters:
@@ -96,7 +98,7 @@ class Delivered:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _keep(self) -> None:
-        """Drop the models that were written to longest ago, if there are more than the rules let be judged."""
+        """Drop the models that were written to longest ago, if there are more than the rules know of."""
         found = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
         for path in found[: -self._most]:
             path.unlink()

@@ -15,25 +15,22 @@ import torch
 
 from client import evaluation, models
 from client.data import labels
-from client.data.opening import open_evaluation, unlabelled_batches
+from client.data.opening import open_evaluation
 from client.delivered import Delivered, ForbiddenError
-from client.models import norms
+from client.measuring import measured
+from client.models.routed import RoutedModel
 from client.outbox import Outbox
-from client.recalibration import recalibrate
 from client.site import Joined
-from client.tensors import load_state, raw_state
+from client.tensors import load_state
 from protos import boundary, files
 from protos import messages_pb2 as pb
 from protos.boundary import BatchNorm
+from protos.campaign import MEASURED
 from protos.errors import StorageError, UpdateRefusedError
 from protos.manifest import COUNT, MEAN, VAR, join
-from protos.tensorfile import write_arrays
+from protos.tensorfile import TensorFile
 
 State = dict[str, torch.Tensor]
-MERGED = "merged.safetensors"
-"""In a campaign's folder at the site: the merged model with statistics of the site's own images."""
-_IMAGES, _BATCH = 160, 16
-"""Unlabelled images that statistics are measured on, and how many at a time: ten batches settle them."""
 _EXAMPLE = 0
 """Which held-out image the pictures show."""
 
@@ -62,23 +59,22 @@ def judge(joined: Joined, request: pb.Evaluate, delivered: Delivered) -> list[pb
     data = open_evaluation(site.settings.data, site.folder)
     example = data[_EXAMPLE]
     message = joined.campaign.message
-    model = models.build(message.model, message.classes)
+    plain = models.build(message.model, message.classes)
     sets = {
         entry.set: {b.layer: boundary.batch_norm(b) for b in entry.batch_norms} for entry in request.buffer_sets
     }
     states = _States(joined, delivered, sets)
-    if not joined.campaign.rules.recalibrate and any(_measured(candidate) for candidate in request.candidates):
+    if joined.campaign.rules.buffers not in MEASURED | {"recalibrated"} and any(
+        candidate.buffers.kind == pb.Candidate.KIND_RECALIBRATED for candidate in request.candidates
+    ):
         raise ForbiddenError(f"site {site.name}: the campaign's rules know no recalibration")
     pictures = files.make_folder(joined.folder / "pictures")
     _picture(pictures / "image.png", example.images[0].permute(1, 2, 0).numpy())
     _picture(pictures / "ground-truth.png", labels.colour(example.labels[0].numpy()))
     scores = []
     for candidate in request.candidates:
-        model.load_state_dict(states.state(candidate))
-        if _measured(candidate):
-            images = unlabelled_batches(site.settings.data, site.folder, most=_IMAGES, batch=_BATCH)
-            norms.load(model, recalibrate(model, images))
-            _keep(joined, model)
+        plain.load_state_dict(states.state(candidate))
+        model = states.routed(plain, candidate) if candidate.buffers.sets else plain
         matrix = torch.stack([evaluation.confusion(model, part) for part in data]).sum(0)
         shown = evaluation.predict(model, example.images)[0].numpy()
         _picture(pictures / f"prediction-{_plain(candidate.key)}.png", labels.colour(shown))
@@ -91,17 +87,6 @@ def judge(joined: Joined, request: pb.Evaluate, delivered: Delivered) -> list[pb
             )
         )
     return scores
-
-
-def _measured(candidate: pb.Candidate) -> bool:
-    return candidate.buffers.kind == pb.Candidate.KIND_RECALIBRATED
-
-
-def _keep(joined: Joined, model: torch.nn.Module) -> None:
-    """Keep the merged model with this site's own statistics: the best that the campaign leaves it with."""
-    message = joined.campaign.message
-    metadata = {"format": "pt", "model": message.model, "classes": str(message.classes), "campaign": message.name}
-    write_arrays(joined.folder / MERGED, raw_state(model.state_dict()), metadata)
 
 
 class _States:
@@ -123,8 +108,13 @@ class _States:
         """Return a candidate's complete state dict."""
         state = dict(self._base)
         state.update(self._parameters(candidate.parameters))
-        state.update(self._buffers(candidate.buffers))
+        state.update(self._buffers(candidate))
         return state
+
+    def routed(self, network: torch.nn.Module, candidate: pb.Candidate) -> RoutedModel:
+        """Return a network with a candidate's state as a model that chooses among the candidate's sets."""
+        first, *others = [self._set(name) for name in candidate.buffers.sets]
+        return RoutedModel(network, first, {f"set-{at}": found for at, found in enumerate(others)})
 
     def _parameters(self, source: pb.Candidate.Source) -> State:
         if source.kind == pb.Candidate.KIND_CARRIED:
@@ -132,17 +122,21 @@ class _States:
                 return load_state(file.path)
         return {name: value for name, value in self._local(source).items() if not _is_statistic(name)}
 
-    def _buffers(self, source: pb.Candidate.Source) -> State:
+    def _buffers(self, candidate: pb.Candidate) -> State:
+        source = candidate.buffers
         if source.kind == pb.Candidate.KIND_RECALIBRATED:
-            return {}  # measured once the model is whole
-        if source.kind != pb.Candidate.KIND_CARRIED:
-            return {name: value for name, value in self._local(source).items() if _is_statistic(name)}
-        found = self._carried_statistics(source.set)
-        for name, value in found.items():
-            wanted = self._base.get(name)
-            if wanted is None or wanted.shape != value.shape or wanted.dtype != value.dtype:
-                raise UpdateRefusedError(f"site {self._site}: {name} of {source.set} doesn't fit the base")
-        return found
+            with TensorFile(self._joined.base) as base:
+                digest = candidate.parameters.digest
+                return self._state(
+                    measured(self._joined, base.manifest, self._delivered, digest), "its own images"
+                )
+        if source.kind == pb.Candidate.KIND_ROUTED:
+            if not source.sets:
+                raise UpdateRefusedError(f"site {self._site}: a routed candidate without sets of statistics")
+            return self._state(self._set(source.sets[0]), source.sets[0])
+        if source.kind == pb.Candidate.KIND_CARRIED:
+            return self._state(self._set(source.set), source.set)
+        return {name: value for name, value in self._local(source).items() if _is_statistic(name)}
 
     def _local(self, source: pb.Candidate.Source) -> State:
         if source.kind == pb.Candidate.KIND_BASE:
@@ -151,10 +145,13 @@ class _States:
             return load_state(Outbox(self._joined).model)
         raise UpdateRefusedError(f"site {self._site}: a candidate of unknown kind", "run the same version")
 
-    def _carried_statistics(self, name: str) -> State:
+    def _set(self, name: str) -> Mapping[str, BatchNorm]:
         layers = self._statistics.get(name)
         if layers is None:
             raise UpdateRefusedError(f"site {self._site}: the statistics {name} did not come along")
+        return layers
+
+    def _state(self, layers: Mapping[str, BatchNorm], name: str) -> State:
         state: State = {}
         for layer, found in layers.items():
             for part, values in ((MEAN, found.mean), (VAR, found.var)):
@@ -162,6 +159,10 @@ class _States:
                 dtype = wanted.dtype if wanted is not None else torch.float32
                 state[join(layer, part)] = torch.from_numpy(values).to(dtype)
             state[join(layer, COUNT)] = torch.tensor(found.count)
+        for key, value in state.items():
+            wanted = self._base.get(key)
+            if wanted is None or wanted.shape != value.shape or wanted.dtype != value.dtype:
+                raise UpdateRefusedError(f"site {self._site}: {key} of {name} doesn't fit the base")
         return state
 
 

@@ -56,14 +56,16 @@ def create(
     ] = False,
     copy: Annotated[str, typer.Option(help="Which copy sites send: student or teacher.")] = "student",
     evaluate: Annotated[bool, typer.Option(help="Let sites judge the merged model on held-out images.")] = True,
-    recalibrate: Annotated[
-        bool,
+    buffers: Annotated[
+        str,
         typer.Option(
-            "--recalibrate",
-            help="Let each site measure the merged model's BatchNorm statistics on its own unlabelled images, and "
-            "judge and keep that model. The statistics stay at the site.",
+            help="The merged model's BatchNorm statistics: `pooled` (the paper's), at each site its `own`, or "
+            "measured for the merged model on each site's unlabelled images: `recalibrated` (they stay there), "
+            "`pooled-recalibrated` (the coordinator sees them), `routed` (all members see them; the model picks a "
+            "site's for each image)."
         ),
-    ] = False,
+    ] = "pooled",
+    deliver: Annotated[bool, typer.Option(help="Give the merged sites the merged model.")] = True,
 ) -> None:
     """Lay down a campaign: its base, its members, its rules."""
     from coordinator.home import Home
@@ -72,7 +74,7 @@ def create(
 
     home = Home.open(folder)
     requests = [Request.read(path) for path in site]
-    rules = Rules(minimum_sites, deadline, patience, compare_single_models, copy, evaluate, recalibrate)
+    rules = Rules(minimum_sites, deadline, patience, compare_single_models, copy, evaluate, buffers, deliver)
     members = {request.site: request.signing_key for request in requests}
     if len(members) < len(requests):
         from protos.errors import ConfigurationError

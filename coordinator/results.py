@@ -8,17 +8,18 @@ from dataclasses import asdict
 from itertools import combinations
 
 from coordinator.arrivals import Arrival
-from coordinator.evaluating import AVERAGED, POOLED, RECALIBRATED, Score
+from coordinator.evaluating import AVERAGED, Score
 from coordinator.home import CampaignFolder
 from coordinator.members import Member, State
 from coordinator.merge.distance import relative_distance, symmetric_kl
 from coordinator.merging import MODEL
 from coordinator.report.model import CampaignSummary, Divergence, Merged, PairDivergence, Report, Row, SiteSummary
 from coordinator.report.model import Score as ReportedScore
-from coordinator.report.palette import CITYSCAPES
+from coordinator.report.palette import CITYSCAPES, KIND_NAMES
 from coordinator.report.verdict import conclude
 from protos import boundary
 from protos import receipt_pb2 as pb
+from protos.campaign import BUFFERS
 from protos.tensorfile import TensorFile
 
 
@@ -57,7 +58,7 @@ def report(
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             classes=class_names(campaign.message.classes),
             receipt_digest=receipt_digest.hex(),
-            rows=list(rows(scores, campaign.sites)),
+            rows=list(rows(scores, campaign.sites, campaign.rules.buffers)),
             sites=[_site(folder, base, member) for member in members],
             merged=Merged(
                 digest=receipt.merged_digest.hex(),
@@ -73,18 +74,24 @@ def report(
     )
 
 
-def rows(scores: Mapping[str, Mapping[str, Score]], sites: tuple[str, ...]) -> Iterator[Row]:
-    """Yield one row per model that was judged, in the order in which reports show them."""
+def rows(scores: Mapping[str, Mapping[str, Score]], sites: tuple[str, ...], rule: str) -> Iterator[Row]:
+    """Yield one row per model that was judged, in the order in which reports show them.
+
+    Args:
+        scores: By site, then by candidate's key.
+        sites: The campaign's members.
+        rule: Which buffers the merged model has, a key of `protos.campaign.BUFFERS`.
+
+    """
     yield from _row(scores, "base", "base", "base", None)
     for site in sites:
         yield from _row(scores, f"single:{site}", f"adapted at {site}", "single", site)
     for site in sites:
         yield from _row(scores, f"midpoint:site:{site}", f"mid-point, buffers of {site}", "one-site-buffers", site)
-    yield from _row(scores, f"midpoint:{AVERAGED}", "mid-point, averaged buffers", "averaged-buffers", None)
-    yield from _row(scores, f"midpoint:{POOLED}", "merged: mid-point, pooled buffers", "pooled-buffers", None)
-    yield from _row(
-        scores, f"midpoint:{RECALIBRATED}", "merged, recalibrated at each site", "recalibrated-buffers", None
-    )
+    for name in (AVERAGED, *BUFFERS):
+        kind = f"{name}-buffers"
+        title = KIND_NAMES[kind]  # type: ignore[index]  # a test holds kinds and rules together
+        yield from _row(scores, f"midpoint:{name}", f"merged: {title}" if name == rule else title, kind, None)
 
 
 def class_names(classes: int) -> list[str]:

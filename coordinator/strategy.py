@@ -2,8 +2,9 @@
 
 Flower's strategies train in rounds. This one drives the same four methods as a conversation: again and again,
 `configure_train` makes the requests that are due now and `aggregate_train` takes in what has arrived, until
-every member is merged, refused or missing. Members are asked for their updates a few parts at a time, and
-replies are pulled, checked, written down and dropped one by one, so memory doesn't grow with their number.
+every member is merged, refused or missing; the other two ask the merged sites for what comes after. Members are
+asked for their updates a few parts at a time, and replies are pulled, checked, written down and dropped one by
+one, so memory doesn't grow with their number.
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
+from coordinator.adopting import Adopting
+from coordinator.asking import Asking, Held
 from coordinator.collecting import Collecting, Pace
 from coordinator.courier import Answer, Courier, kind_of
 from coordinator.evaluating import Evaluating
 from coordinator.folding import Folding
 from coordinator.greeting import Greeter
 from coordinator.home import CampaignFolder, Events
-from coordinator.merging import merge
+from coordinator.measuring import Measuring
+from coordinator.merging import Measured, finish, merge, sets_for_sites
 from coordinator.report.write import write_report
 from coordinator.results import report
 from protos import messages_pb2 as pb
+from protos.campaign import MEASURED
 from protos.digest import short
 from protos.tensorfile import TensorFile
 
@@ -93,18 +98,30 @@ class OneShotMerge(Strategy):
             receipt, digest = merge(self.folder, base, members)
             merged = time.monotonic()
             self.events.note("merged", models=self._collecting.merged())
-            self._evaluating = Evaluating(self.folder, base, members, self._courier)
-            while self.campaign.rules.evaluate and not self._evaluating.done:
-                self._look()
-                self._courier.push(self.configure_evaluate(1, arrays, config, grid))
-                self.aggregate_evaluate(1, self._courier.replies())
-                time.sleep(TICK)
+            rules, held, measured = self.campaign.rules, Held(), Measured()
+            if rules.buffers in MEASURED:
+                measuring = Measuring(self.folder, base.manifest, members, self._courier, held)
+                self._ask(measuring, grid)
+                measured = measuring.measured()
+                receipt, digest = finish(self.folder, base, members, measured)
+            finished = time.monotonic()
+            scores = {}
+            if rules.evaluate:
+                evaluating = Evaluating(self.folder, base.manifest, members, self._courier, held, measured)
+                self._ask(evaluating, grid)
+                scores = evaluating.scores
+            evaluated = time.monotonic()
+            if rules.deliver:
+                sets = sets_for_sites(self.folder, base.manifest, measured)
+                self._ask(Adopting(self.folder, base.manifest, members, self._courier, held, sets), grid)
             timings = {
                 "collecting": collected - self._collecting.started,
                 "merging": merged - collected,
-                "evaluating": time.monotonic() - merged,
+                "measuring": finished - merged,
+                "evaluating": evaluated - finished,
+                "delivering": time.monotonic() - evaluated,
             }
-            found = report(self.folder, base, members, receipt, digest, self._evaluating.scores, timings)
+            found = report(self.folder, base, members, receipt, digest, scores, timings)
             write_report(self.folder.merged, found)
             self.events.note("reported", message=found.verdict)
         return Result()
@@ -135,19 +152,19 @@ class OneShotMerge(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterator[Message]:
-        """Make the requests for evaluation that are due, one at a time."""
+        """Make the requests that are due after the merge, one at a time."""
         yield from self._greetings()  # a site that was merged in an earlier run may connect only now
-        yield from self._evaluating.messages(self._greeter.online)
+        yield from self._asking.messages(self._greeter.online)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Take in scores, one site at a time; return how many sites evaluated."""
+        """Take in answers, one site at a time."""
         for message in replies:
             answer = self._courier.answer(message)
             if answer is not None:
-                self._take(answer, self._evaluating.take)
+                self._take(answer, self._asking.take)
         for lost in self._courier.lost():
-            self._take(lost, self._evaluating.take)
-        return MetricRecord({"evaluated": len(self._evaluating.scores)})
+            self._take(lost, self._asking.take)
+        return None
 
     def summary(self) -> None:
         """Log what is about to happen."""
@@ -159,6 +176,16 @@ class OneShotMerge(Strategy):
             ", ".join(self.campaign.sites),
             self.campaign.rules.minimum_sites,
         )
+
+    def _ask(self, asking: Asking, grid: Grid) -> None:
+        """Ask all merged sites one thing, until each has answered or was given up."""
+        self._asking = asking
+        arrays, config = ArrayRecord(), ConfigRecord()
+        while not asking.done:
+            self._look()
+            self._courier.push(self.configure_evaluate(1, arrays, config, grid))
+            self.aggregate_evaluate(1, self._courier.replies())
+            time.sleep(TICK)
 
     def _look(self) -> None:
         for site in self._greeter.look(self._courier.nodes()):

@@ -101,6 +101,9 @@ def sentence(event: Event) -> str:
         "merged": f"merged {event.get('models')} models",
         "evaluating": f"evaluating {event.get('models')} models",
         "evaluated": f"evaluated {event.get('models')} models",
+        "measuring": "asked for statistics of the merged model",
+        "measured": "measured statistics of the merged model",
+        "adopted": "has the merged model",
         "reported": str(event.get("message", "")),
     }
     if event["event"] == "progress":

@@ -80,7 +80,7 @@ def run_demo(folder: Path | None, *, quick: bool, seed: int) -> Path:
             NAME,
             folder / "base.safetensors",
             members={site.name: site.request().signing_key for site in sites},
-            rules=Rules(deadline_seconds=3600, patience_seconds=300, compare_single_models=True, recalibrate=True),
+            rules=Rules(deadline_seconds=3600, patience_seconds=300, compare_single_models=True, buffers="routed"),
         )
         certificate = home.keys / "ca.crt"
         joined = [site.join(campaign.campaign_file, folder / "base.safetensors", certificate) for site in sites]

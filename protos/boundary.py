@@ -7,14 +7,14 @@ in the model is looked at. `check_header` and `check_parameter` are the same rul
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import numpy as np
 import numpy.typing as npt
 
-from protos import dtypes, fixedpoint
+from protos import dtypes, fixedpoint, messages_pb2
 from protos import update_pb2 as pb
 from protos.campaign import COPIES, WIRE_VERSION, Campaign
 from protos.digest import short
@@ -128,8 +128,18 @@ def check_header(header: pb.UpdateHeader, campaign: Campaign, base: Manifest, si
                 site=site,
                 tensor=parameter.name,
             )
-    _check_names([b.layer for b in header.batch_norms], list(base.layers), "BatchNorm layer", site)
-    for entry in header.batch_norms:
+    check_batch_norms(header.batch_norms, base, site)
+
+
+def check_batch_norms(found: Sequence[pb.BatchNorm], base: Manifest, site: str) -> None:
+    """Check that statistics are those of the base's layers, all of them, in order, and make sense.
+
+    Raises:
+        UpdateRefusedError: They are not; the layer is named.
+
+    """
+    _check_names([entry.layer for entry in found], list(base.layers), "BatchNorm layer", site)
+    for entry in found:
         channels = base.layers[entry.layer]
         if len(entry.mean) != channels or len(entry.var) != channels:
             raise UpdateRefusedError(
@@ -202,6 +212,12 @@ def batch_norm(entry: pb.BatchNorm) -> BatchNorm:
 def wire_batch_norm(layer: str, found: BatchNorm) -> pb.BatchNorm:
     """Write a layer's statistics for the wire."""
     return pb.BatchNorm(layer=layer, mean=found.mean.tolist(), var=found.var.tolist(), count=found.count)
+
+
+def wire_set(name: str, found: Statistics) -> messages_pb2.BufferSet:
+    """Write a set of statistics for the wire."""
+    layers = [wire_batch_norm(*item) for item in sorted(found.items())]
+    return messages_pb2.BufferSet(set=name, batch_norms=layers)
 
 
 def statistics(header: pb.UpdateHeader) -> dict[str, BatchNorm]:

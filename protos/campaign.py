@@ -16,6 +16,18 @@ from protos.errors import ConfigurationError, UpdateRefusedError
 
 WIRE_VERSION = 1
 COPIES = {"student": pb.COPY_STUDENT, "teacher": pb.COPY_TEACHER}
+BUFFERS = {
+    "pooled": pb.BUFFERS_POOLED,
+    "own": pb.BUFFERS_OWN,
+    "recalibrated": pb.BUFFERS_RECALIBRATED,
+    "pooled-recalibrated": pb.BUFFERS_POOLED_RECALIBRATED,
+    "routed": pb.BUFFERS_ROUTED,
+}
+"""Which statistics the merged model has in the end, by the rule's name."""
+KEPT_AT_SITES = frozenset({"own", "recalibrated"})
+"""Rules under which each site's merged model has statistics that only that site knows."""
+MEASURED = frozenset({"pooled-recalibrated", "routed"})
+"""Rules under which statistics that sites measure for the merged model leave them."""
 DAY = 86_400
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -50,8 +62,11 @@ class Rules:
         compare_single_models: Whether a site's model may travel to the others, to be compared there.
         copy: ``"student"`` or ``"teacher"``: whose parameters and statistics sites send.
         evaluate: Whether sites judge the merged model on their own held-out labelled images.
-        recalibrate: Whether each site also measures the merged model's statistics on its own unlabelled images,
-            judges that model, and keeps it. Its scores leave the site, the statistics don't.
+        buffers: Which statistics the merged model has in the end, a key of :data:`BUFFERS`. With ``pooled`` (the
+            paper's) and ``own`` no others leave a site than those of its update; with ``recalibrated`` those that
+            it measures for the merged model stay there; with ``pooled-recalibrated`` the coordinator sees them,
+            with ``routed`` all members do.
+        deliver: Whether the sites that are merged get the merged model.
 
     """
 
@@ -61,7 +76,8 @@ class Rules:
     compare_single_models: bool = False
     copy: str = "student"
     evaluate: bool = True
-    recalibrate: bool = False
+    buffers: str = "pooled"
+    deliver: bool = True
 
 
 @dataclass(frozen=True)
@@ -102,7 +118,8 @@ class Campaign:
             compare_single_models=rules.compare_single_models,
             copy=next(name for name, value in COPIES.items() if value == rules.copy),
             evaluate=rules.evaluate,
-            recalibrate=rules.recalibrate,
+            buffers=next(name for name, value in BUFFERS.items() if value == rules.buffers),
+            deliver=rules.deliver,
         )
 
 
@@ -133,6 +150,10 @@ def new_campaign(
     """
     if rules.copy not in COPIES:
         raise ConfigurationError(f"there is no copy {rules.copy!r}", "it is student or teacher")
+    if rules.buffers not in BUFFERS:
+        raise ConfigurationError(
+            f"there is no rule for buffers {rules.buffers!r}", f"it is one of {', '.join(BUFFERS)}"
+        )
     message = pb.Campaign(
         wire_version=WIRE_VERSION,
         name=name,
@@ -147,7 +168,8 @@ def new_campaign(
             compare_single_models=rules.compare_single_models,
             copy=COPIES[rules.copy],
             evaluate=rules.evaluate,
-            recalibrate=rules.recalibrate,
+            buffers=BUFFERS[rules.buffers],
+            deliver=rules.deliver,
         ),
         coordinator_key=coordinator_key,
         nonce=secrets.token_bytes(16),
@@ -187,6 +209,10 @@ def parse(payload: bytes, whence: str) -> Campaign:
         if len(message.base_digest) != 32 or len(message.nonce) != 16
         else "doesn't say which copy sites send"
         if rules.copy not in COPIES.values()
+        else "doesn't say which buffers the merged model has"
+        if rules.buffers not in BUFFERS.values()
+        else "leaves statistics of the merged model at the sites but doesn't deliver it to them"
+        if not rules.deliver and rules.buffers in (BUFFERS[name] for name in KEPT_AT_SITES)
         else f"wants {rules.minimum_sites} sites but has {len(sites)}"
         if rules.minimum_sites > len(sites)
         else "has no deadline"

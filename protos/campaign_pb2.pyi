@@ -12,9 +12,24 @@ class Copy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     COPY_UNSPECIFIED: _ClassVar[Copy]
     COPY_STUDENT: _ClassVar[Copy]
     COPY_TEACHER: _ClassVar[Copy]
+
+class Buffers(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BUFFERS_UNSPECIFIED: _ClassVar[Buffers]
+    BUFFERS_POOLED: _ClassVar[Buffers]
+    BUFFERS_OWN: _ClassVar[Buffers]
+    BUFFERS_RECALIBRATED: _ClassVar[Buffers]
+    BUFFERS_POOLED_RECALIBRATED: _ClassVar[Buffers]
+    BUFFERS_ROUTED: _ClassVar[Buffers]
 COPY_UNSPECIFIED: Copy
 COPY_STUDENT: Copy
 COPY_TEACHER: Copy
+BUFFERS_UNSPECIFIED: Buffers
+BUFFERS_POOLED: Buffers
+BUFFERS_OWN: Buffers
+BUFFERS_RECALIBRATED: Buffers
+BUFFERS_POOLED_RECALIBRATED: Buffers
+BUFFERS_ROUTED: Buffers
 
 class Member(_message.Message):
     __slots__ = ("site", "signing_key")
@@ -25,22 +40,24 @@ class Member(_message.Message):
     def __init__(self, site: _Optional[str] = ..., signing_key: _Optional[bytes] = ...) -> None: ...
 
 class Rules(_message.Message):
-    __slots__ = ("minimum_sites", "deadline_seconds", "patience_seconds", "compare_single_models", "copy", "evaluate", "recalibrate")
+    __slots__ = ("minimum_sites", "deadline_seconds", "patience_seconds", "compare_single_models", "copy", "evaluate", "buffers", "deliver")
     MINIMUM_SITES_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     PATIENCE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     COMPARE_SINGLE_MODELS_FIELD_NUMBER: _ClassVar[int]
     COPY_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
-    RECALIBRATE_FIELD_NUMBER: _ClassVar[int]
+    BUFFERS_FIELD_NUMBER: _ClassVar[int]
+    DELIVER_FIELD_NUMBER: _ClassVar[int]
     minimum_sites: int
     deadline_seconds: int
     patience_seconds: int
     compare_single_models: bool
     copy: Copy
     evaluate: bool
-    recalibrate: bool
-    def __init__(self, minimum_sites: _Optional[int] = ..., deadline_seconds: _Optional[int] = ..., patience_seconds: _Optional[int] = ..., compare_single_models: _Optional[bool] = ..., copy: _Optional[_Union[Copy, str]] = ..., evaluate: _Optional[bool] = ..., recalibrate: _Optional[bool] = ...) -> None: ...
+    buffers: Buffers
+    deliver: bool
+    def __init__(self, minimum_sites: _Optional[int] = ..., deadline_seconds: _Optional[int] = ..., patience_seconds: _Optional[int] = ..., compare_single_models: _Optional[bool] = ..., copy: _Optional[_Union[Copy, str]] = ..., evaluate: _Optional[bool] = ..., buffers: _Optional[_Union[Buffers, str]] = ..., deliver: _Optional[bool] = ...) -> None: ...
 
 class Campaign(_message.Message):
     __slots__ = ("wire_version", "name", "base_digest", "model", "classes", "members", "rules", "coordinator_key", "nonce")

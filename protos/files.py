@@ -101,6 +101,21 @@ def write(path: Path, content: bytes | str, *, mode: int = 0o644) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def read(path: Path) -> bytes:
+    """Read a small file.
+
+    Raises:
+        StorageError: It can't be read.
+
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(
+            f"can't read {path}: {error.strerror}", "see whether it is there, and whose it is"
+        ) from error
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -20,7 +20,7 @@ PHASE_ADAPT: Phase
 PHASE_UPDATE: Phase
 
 class Request(_message.Message):
-    __slots__ = ("campaign_digest", "hello", "adapt", "progress", "submit", "evaluate", "deliver")
+    __slots__ = ("campaign_digest", "hello", "adapt", "progress", "submit", "evaluate", "deliver", "measure", "adopt")
     CAMPAIGN_DIGEST_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     ADAPT_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,8 @@ class Request(_message.Message):
     SUBMIT_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
     DELIVER_FIELD_NUMBER: _ClassVar[int]
+    MEASURE_FIELD_NUMBER: _ClassVar[int]
+    ADOPT_FIELD_NUMBER: _ClassVar[int]
     campaign_digest: bytes
     hello: Hello
     adapt: Adapt
@@ -35,7 +37,9 @@ class Request(_message.Message):
     submit: Submit
     evaluate: Evaluate
     deliver: Deliver
-    def __init__(self, campaign_digest: _Optional[bytes] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., adapt: _Optional[_Union[Adapt, _Mapping]] = ..., progress: _Optional[_Union[ProgressQuery, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., deliver: _Optional[_Union[Deliver, _Mapping]] = ...) -> None: ...
+    measure: Measure
+    adopt: Adopt
+    def __init__(self, campaign_digest: _Optional[bytes] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., adapt: _Optional[_Union[Adapt, _Mapping]] = ..., progress: _Optional[_Union[ProgressQuery, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., deliver: _Optional[_Union[Deliver, _Mapping]] = ..., measure: _Optional[_Union[Measure, _Mapping]] = ..., adopt: _Optional[_Union[Adopt, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("nonce",)
@@ -92,20 +96,24 @@ class Candidate(_message.Message):
         KIND_OWN: _ClassVar[Candidate.Kind]
         KIND_CARRIED: _ClassVar[Candidate.Kind]
         KIND_RECALIBRATED: _ClassVar[Candidate.Kind]
+        KIND_ROUTED: _ClassVar[Candidate.Kind]
     KIND_UNSPECIFIED: Candidate.Kind
     KIND_BASE: Candidate.Kind
     KIND_OWN: Candidate.Kind
     KIND_CARRIED: Candidate.Kind
     KIND_RECALIBRATED: Candidate.Kind
+    KIND_ROUTED: Candidate.Kind
     class Source(_message.Message):
-        __slots__ = ("kind", "set", "digest")
+        __slots__ = ("kind", "set", "digest", "sets")
         KIND_FIELD_NUMBER: _ClassVar[int]
         SET_FIELD_NUMBER: _ClassVar[int]
         DIGEST_FIELD_NUMBER: _ClassVar[int]
+        SETS_FIELD_NUMBER: _ClassVar[int]
         kind: Candidate.Kind
         set: str
         digest: bytes
-        def __init__(self, kind: _Optional[_Union[Candidate.Kind, str]] = ..., set: _Optional[str] = ..., digest: _Optional[bytes] = ...) -> None: ...
+        sets: _containers.RepeatedScalarFieldContainer[str]
+        def __init__(self, kind: _Optional[_Union[Candidate.Kind, str]] = ..., set: _Optional[str] = ..., digest: _Optional[bytes] = ..., sets: _Optional[_Iterable[str]] = ...) -> None: ...
     KEY_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     BUFFERS_FIELD_NUMBER: _ClassVar[int]
@@ -122,8 +130,26 @@ class BufferSet(_message.Message):
     batch_norms: _containers.RepeatedCompositeFieldContainer[_update_pb2.BatchNorm]
     def __init__(self, set: _Optional[str] = ..., batch_norms: _Optional[_Iterable[_Union[_update_pb2.BatchNorm, _Mapping]]] = ...) -> None: ...
 
+class Measure(_message.Message):
+    __slots__ = ("nonce", "digest")
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    nonce: bytes
+    digest: bytes
+    def __init__(self, nonce: _Optional[bytes] = ..., digest: _Optional[bytes] = ...) -> None: ...
+
+class Adopt(_message.Message):
+    __slots__ = ("digest", "buffer_sets", "receipt")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    BUFFER_SETS_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    digest: bytes
+    buffer_sets: _containers.RepeatedCompositeFieldContainer[BufferSet]
+    receipt: bytes
+    def __init__(self, digest: _Optional[bytes] = ..., buffer_sets: _Optional[_Iterable[_Union[BufferSet, _Mapping]]] = ..., receipt: _Optional[bytes] = ...) -> None: ...
+
 class Reply(_message.Message):
-    __slots__ = ("hello", "progress", "header", "parameters", "evaluation", "refusal", "delivered")
+    __slots__ = ("hello", "progress", "header", "parameters", "evaluation", "refusal", "delivered", "measured", "adopted")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
@@ -131,6 +157,8 @@ class Reply(_message.Message):
     EVALUATION_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     DELIVERED_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_FIELD_NUMBER: _ClassVar[int]
+    ADOPTED_FIELD_NUMBER: _ClassVar[int]
     hello: _update_pb2.Signed
     progress: Progress
     header: _update_pb2.Signed
@@ -138,7 +166,9 @@ class Reply(_message.Message):
     evaluation: _update_pb2.Signed
     refusal: Refusal
     delivered: Delivered
-    def __init__(self, hello: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., header: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., parameters: _Optional[_Union[Parameters, _Mapping]] = ..., evaluation: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., delivered: _Optional[_Union[Delivered, _Mapping]] = ...) -> None: ...
+    measured: _update_pb2.Signed
+    adopted: Adopted
+    def __init__(self, hello: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., header: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., parameters: _Optional[_Union[Parameters, _Mapping]] = ..., evaluation: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., delivered: _Optional[_Union[Delivered, _Mapping]] = ..., measured: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., adopted: _Optional[_Union[Adopted, _Mapping]] = ...) -> None: ...
 
 class HelloReply(_message.Message):
     __slots__ = ("campaign_digest", "base_digest", "nonce", "node_id", "site")
@@ -191,6 +221,24 @@ class Parameters(_message.Message):
     def __init__(self) -> None: ...
 
 class Delivered(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Measured(_message.Message):
+    __slots__ = ("campaign_digest", "nonce", "site", "digest", "batch_norms")
+    CAMPAIGN_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    BATCH_NORMS_FIELD_NUMBER: _ClassVar[int]
+    campaign_digest: bytes
+    nonce: bytes
+    site: str
+    digest: bytes
+    batch_norms: _containers.RepeatedCompositeFieldContainer[_update_pb2.BatchNorm]
+    def __init__(self, campaign_digest: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., site: _Optional[str] = ..., digest: _Optional[bytes] = ..., batch_norms: _Optional[_Iterable[_Union[_update_pb2.BatchNorm, _Mapping]]] = ...) -> None: ...
+
+class Adopted(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos import update_pb2 as protos_dot_update__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/receipt.proto\x12\x0bonebasin.v1\x1a\x13protos/update.proto\"\x83\x02\n\x07Receipt\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x17\n\x0f\x63\x61mpaign_digest\x18\x02 \x01(\x0c\x12\x13\n\x0b\x62\x61se_digest\x18\x03 \x01(\x0c\x12\"\n\x06inputs\x18\x04 \x03(\x0b\x32\x12.onebasin.v1.Input\x12\x16\n\x0eparameter_rule\x18\x05 \x01(\t\x12\x13\n\x0b\x62uffer_rule\x18\x06 \x01(\t\x12\x15\n\rmerged_digest\x18\x07 \x01(\x0c\x12\x0e\n\x06models\x18\x08 \x01(\x04\x12\x14\n\x0c\x63reated_unix\x18\t \x01(\x03\x12&\n\x08versions\x18\n \x03(\x0b\x32\x14.onebasin.v1.Version\",\n\x05Input\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x15\n\rupdate_digest\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/receipt.proto\x12\x0bonebasin.v1\x1a\x13protos/update.proto\"\x83\x02\n\x07Receipt\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x17\n\x0f\x63\x61mpaign_digest\x18\x02 \x01(\x0c\x12\x13\n\x0b\x62\x61se_digest\x18\x03 \x01(\x0c\x12\"\n\x06inputs\x18\x04 \x03(\x0b\x32\x12.onebasin.v1.Input\x12\x16\n\x0eparameter_rule\x18\x05 \x01(\t\x12\x13\n\x0b\x62uffer_rule\x18\x06 \x01(\t\x12\x15\n\rmerged_digest\x18\x07 \x01(\x0c\x12\x0e\n\x06models\x18\x08 \x01(\x04\x12\x14\n\x0c\x63reated_unix\x18\t \x01(\x03\x12&\n\x08versions\x18\n \x03(\x0b\x32\x14.onebasin.v1.Version\"E\n\x05Input\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x15\n\rupdate_digest\x18\x02 \x01(\x0c\x12\x17\n\x0fmeasured_digest\x18\x03 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,5 +35,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECEIPT']._serialized_start=59
   _globals['_RECEIPT']._serialized_end=318
   _globals['_INPUT']._serialized_start=320
-  _globals['_INPUT']._serialized_end=364
+  _globals['_INPUT']._serialized_end=389
 # @@protoc_insertion_point(module_scope)

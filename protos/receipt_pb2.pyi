@@ -32,9 +32,11 @@ class Receipt(_message.Message):
     def __init__(self, wire_version: _Optional[int] = ..., campaign_digest: _Optional[bytes] = ..., base_digest: _Optional[bytes] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., parameter_rule: _Optional[str] = ..., buffer_rule: _Optional[str] = ..., merged_digest: _Optional[bytes] = ..., models: _Optional[int] = ..., created_unix: _Optional[int] = ..., versions: _Optional[_Iterable[_Union[_update_pb2.Version, _Mapping]]] = ...) -> None: ...
 
 class Input(_message.Message):
-    __slots__ = ("site", "update_digest")
+    __slots__ = ("site", "update_digest", "measured_digest")
     SITE_FIELD_NUMBER: _ClassVar[int]
     UPDATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_DIGEST_FIELD_NUMBER: _ClassVar[int]
     site: str
     update_digest: bytes
-    def __init__(self, site: _Optional[str] = ..., update_digest: _Optional[bytes] = ...) -> None: ...
+    measured_digest: bytes
+    def __init__(self, site: _Optional[str] = ..., update_digest: _Optional[bytes] = ..., measured_digest: _Optional[bytes] = ...) -> None: ...

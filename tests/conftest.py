@@ -148,13 +148,15 @@ def build_world(
     store: bool = True,
     campaign: str = "one",
     models: Mapping[str, Model] | None = None,
+    base_model: Model | None = None,
+    classes: int = 5,
 ) -> World:
     """Make it all in `folder`."""
     home = Home.init(
         folder / "coordinator", hosts=("localhost", "127.0.0.1"), control_port=9093, fleet_address="127.0.0.1:9092"
     )
-    base_model = random_model(0, dtype)
-    base = save(folder / "base.safetensors", base_model, {"model": "tiny-resnet", "classes": "5"})
+    base_model = random_model(0, dtype) if base_model is None else base_model
+    base = save(folder / "base.safetensors", base_model, {"model": "tiny-resnet", "classes": str(classes)})
     sites = {name: Site.init(folder / name, name, address="127.0.0.1:9092", domain="night") for name in names}
     members = {name: site.request().signing_key for name, site in sites.items()}
     made = home.create(campaign, base, members=members, rules=rules or Rules())
@@ -504,7 +506,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Replace the time of the coordinator's conversation."""
     found = Clock()
     monkeypatch.setattr("coordinator.strategy.TICK", 2.0)
-    for module in ("strategy", "collecting", "greeting", "courier", "evaluating"):
+    for module in ("strategy", "collecting", "greeting", "courier", "asking"):
         monkeypatch.setattr(f"coordinator.{module}.time", found)
     return found
 

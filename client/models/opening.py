@@ -12,9 +12,8 @@ from client.tensors import from_raw
 from protos.checkpoints import ModelFile, open_model
 from protos.errors import ConfigurationError, ModelFileError
 from protos.manifest import Manifest
+from protos.merged import SETS
 
-SETS = "sets"
-"""Key of the metadata of a file with several sets of statistics (`client.models.routed_file`)."""
 _CLASSES = 19
 
 

@@ -34,9 +34,7 @@ from client.models import norms
 from protos.boundary import BatchNorm, Statistics
 from protos.campaign import check_name
 from protos.errors import ConfigurationError
-
-LIMIT: Final = 0.25
-"""J up to which an image may belong to a set; see above."""
+from protos.merged import LIMIT
 
 POOLED: Final = 0
 """The number of the pooled set; the sites' follow."""

@@ -1,31 +1,21 @@
-"""A routed model as one safetensors file, which is also the plain model's.
-
-The network's tensors have their own names, with the pooled statistics; each set's are at
-``sets.<name>.<layer>.running_mean``, ``….running_var`` and ``….num_batches_tracked``. The metadata name the
-architecture (``model``, ``classes``), the sets in their order (``sets``, a JSON list) and the limit (``limit``).
-"""
+"""A routed model as one safetensors file, which is also the plain model's: see :mod:`protos.merged`."""
 
 from __future__ import annotations
 
 import json
 import math
 from pathlib import Path
-from typing import Final
-
-import numpy as np
 
 from client.models import norms
-from client.models.opening import SETS, fill, network_of
+from client.models.opening import fill, network_of
 from client.models.routed import RoutedModel
 from client.tensors import raw_state
 from protos.boundary import BatchNorm
 from protos.checkpoints import ModelFile, open_model
 from protos.errors import ModelFileError
-from protos.manifest import COUNT, MEAN, VAR, join
+from protos.manifest import STATISTICS
+from protos.merged import LIMIT_KEY, PREFIX, SETS, further_key, further_values, sets_metadata
 from protos.tensorfile import write_arrays
-
-PREFIX: Final = "sets."
-"""What the names of the additional tensors begin with."""
 
 
 def save_routed(path: Path, routed: RoutedModel, *, model: str, classes: int) -> None:
@@ -44,17 +34,10 @@ def save_routed(path: Path, routed: RoutedModel, *, model: str, classes: int) ->
     arrays = raw_state(routed.network.state_dict())
     for name, layers in routed.sets.items():
         for layer, found in layers.items():
-            arrays[_key(name, layer, MEAN)] = found.mean
-            arrays[_key(name, layer, VAR)] = found.var
-            arrays[_key(name, layer, COUNT)] = np.asarray(found.count, np.int64)
-    metadata = {
-        "format": "pt",
-        "model": model,
-        "classes": str(classes),
-        SETS: json.dumps(list(routed.names)),
-        "limit": repr(routed.limit),
-    }
-    write_arrays(path, arrays, metadata)
+            for part in STATISTICS:
+                arrays[further_key(name, layer, part)] = further_values(found, part)
+    described = {"format": "pt", "model": model, "classes": str(classes)}
+    write_arrays(path, arrays, {**described, **sets_metadata(list(routed.names), routed.limit)})
 
 
 def load_routed(path: Path) -> RoutedModel:
@@ -83,17 +66,13 @@ def routed(file: ModelFile) -> RoutedModel:
     return RoutedModel.from_sets(network, pooled, found, limit=limit)
 
 
-def _key(name: str, layer: str, part: str) -> str:
-    return f"{PREFIX}{name}.{join(layer, part)}"
-
-
 def _described(file: ModelFile) -> tuple[list[str], float]:
     """Read the names of the sets and the limit from the metadata."""
     if SETS not in file.metadata:
         raise ModelFileError(f"{file.path} holds one model without sets of statistics", "open it as a plain model")
     try:
         names = json.loads(file.metadata[SETS])
-        limit = float(file.metadata["limit"])
+        limit = float(file.metadata[LIMIT_KEY])
     except (ValueError, KeyError):
         names, limit = None, math.nan
     strings = isinstance(names, list) and all(isinstance(name, str) for name in names)
@@ -103,7 +82,7 @@ def _described(file: ModelFile) -> tuple[list[str], float]:
 
 
 def _read(file: ModelFile, name: str, layer: str) -> BatchNorm:
-    keys = [_key(name, layer, part) for part in (MEAN, VAR, COUNT)]
+    keys = [further_key(name, layer, part) for part in STATISTICS]
     tensors = file.manifest.tensors
     missing = [key for key in keys if key not in tensors]
     if missing:

@@ -62,6 +62,11 @@ def adapt(
         StorageError: The training logs can't be written.
 
     """
+    if settings.method == "hrda" and not model_name.startswith("hrda-"):
+        raise ConfigurationError(
+            f"The method hrda is for the hrda-… models, and the base is a {model_name}.",
+            "Choose another method: daformer has the same numbers.",
+        )
     where = resolve(device, settings.devices)
     if settings.devices > 1 and checkpoint is None:
         raise ConfigurationError(

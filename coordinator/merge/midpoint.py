@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from coordinator.merge.state import Adder, Terms, block_sums, statistic_sum, total_models
 from coordinator.merge.sums import ParameterSum
+from protos import merged
 from protos.boundary import BatchNorm
 from protos.errors import MergeRangeError
-from protos.manifest import COUNT, MEAN, STATISTICS, VAR, Manifest
+from protos.manifest import STATISTICS, Manifest
 from protos.tensorfile import write_tensors
 
 
@@ -72,7 +70,7 @@ def merged_content(
             for total in block_sums(terms, name, spec.size, adder, block):
                 yield spec.dtype.narrow(total.mean(models)).data.cast("B")
         elif last in STATISTICS:
-            yield _statistic(manifest, name, buffers[layer]).tobytes()
+            yield merged.statistic(manifest, name, buffers[layer]).tobytes()
         else:
             yield from base.chunks(name)
 
@@ -100,17 +98,3 @@ def _some(terms: Terms) -> int:
     if models < 1:
         raise MergeRangeError("there is nothing to merge: no model is in the sum", "add one first")
     return models
-
-
-def _statistic(manifest: Manifest, name: str, found: BatchNorm) -> npt.NDArray[np.generic]:
-    part = name.rpartition(".")[2]
-    if part == COUNT:
-        return np.asarray(found.count, "<i8")
-    dtype = manifest.tensors[name].dtype
-    with np.errstate(over="ignore"):
-        values = dtype.narrow({MEAN: found.mean, VAR: found.var}[part])
-    if not np.isfinite(dtype.widen(values)).all():
-        raise MergeRangeError(
-            f"the pooled {name} is more than {dtype.name} holds", "make a base in float32", tensor=name
-        )
-    return values

@@ -8,6 +8,7 @@ import yaml
 
 from .grid import results_grid
 from .model import Report
+from .palette import BUFFERS
 from .text import count, duration, markdown, moment, plain, rule, score, size
 from .verdict import conclude
 
@@ -80,14 +81,14 @@ def front_matter(report: Report, license_id: str = "other") -> dict[str, Any]:
 
 
 def _index(report: Report) -> list[dict[str, Any]]:
-    pooled = report.pooled
-    h = report.h(pooled) if pooled else None
-    if pooled is None or h is None:
+    result = report.result
+    h = report.h(result) if result else None
+    if result is None or h is None:
         return []
     scores = [
         (plain(site), "mean_iou", "mIoU (%)", miou)
         for site in report.domains
-        if (miou := pooled.miou(site)) is not None
+        if (miou := result.miou(site)) is not None
     ]
     scores.append(("all domains", "harmonic_mean_iou", "H: harmonic mean of mIoU over the domains (%)", h))
     return [
@@ -114,7 +115,9 @@ def _what(report: Report) -> list[str]:
         "## How it was merged\n",
         "- Parameters: the uniform mid-point of the k sites' models, θ = (1/k) Σ θᵢ.",
         "- BatchNorm statistics: pooled as Gaussians, weighted by tracked batches: n = Σ nᵢ, μ = Σ nᵢ μᵢ / n, "
-        "σ² = Σ nᵢ (σᵢ² + (μᵢ − μ)²) / n.\n",
+        "σ² = Σ nᵢ (σᵢ² + (μᵢ − μ)²) / n.",
+        *([f"- {further}"] if (further := BUFFERS.get(report.result_kind)) else []),
+        "",
     ]
 
 

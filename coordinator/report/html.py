@@ -13,7 +13,7 @@ from markupsafe import Markup
 from . import text
 from .grid import Grid, Line, results_grid
 from .model import Report
-from .palette import KIND_COLOURS, Rgb, legend
+from .palette import BUFFERS, KIND_COLOURS, Rgb, legend
 from .pictures import PRIVACY, DomainPictures, alt_text, png_data_uri
 from .plots import NARROW, WIDE, class_ious_svg, divergence_svg, harmonic_means_svg, shown_domains
 from .verdict import conclude
@@ -80,6 +80,7 @@ def render_html(
             columns=[text.plain(site) for site in grid.sites],
             lines=[(line.row, _cells(grid, line)) for line in grid.lines],
             colours=KIND_COLOURS,
+            buffers=BUFFERS.get(report.result_kind),
             all_panels=len(shown_domains(report)) == len(report.domains),
             images=_images(report),
             means=_figure(lambda width: harmonic_means_svg(report, width), _means_label(report)),
@@ -155,16 +156,16 @@ def _cells(grid: Grid, line: Line) -> list[Cell]:
 
 def _images(report: Report) -> int:
     """Return how many images the merged model was judged on."""
-    pooled = report.pooled
-    return sum(pooled.scores[site].images for site in report.domains) if pooled else 0
+    result = report.result
+    return sum(result.scores[site].images for site in report.domains) if result else 0
 
 
 def _facts(report: Report) -> list[Fact]:
     """Return the key figures, the judge of the merge first."""
     facts: list[Fact] = []
-    pooled = report.pooled
-    h = report.h(pooled) if pooled else None
-    if pooled and h is not None:
+    result = report.result
+    h = report.h(result) if result else None
+    if result and h is not None:
         facts.append(Fact(text.score(h), "H of the merged model", "harmonic mean of mIoU over the domains, %"))
         for kind, name in (("single", "against the best single model"), ("base", "against the base")):
             row = report.best("single" if kind == "single" else "base")
@@ -174,8 +175,8 @@ def _facts(report: Report) -> list[Fact]:
                 who = f"{text.plain(row.site, 24)} has" if row.site else "it has"
                 tone = "good" if gap > 0 else "bad" if gap < 0 else ""
                 facts.append(Fact(text.signed(gap), name, f"{who} H {text.score(other)}", tone))
-        lowest = min(report.domains, key=lambda site: pooled.miou(site) or 0.0)
-        facts.append(Fact(text.score(pooled.miou(lowest)), "mIoU in the weakest domain", text.plain(lowest, 30)))
+        lowest = min(report.domains, key=lambda site: result.miou(site) or 0.0)
+        facts.append(Fact(text.score(result.miou(lowest)), "mIoU in the weakest domain", text.plain(lowest, 30)))
     merged = sum(site.state == "merged" for site in report.sites)
     facts.append(
         Fact(f"{merged} of {len(report.sites)}", "sites merged", "", "" if merged == len(report.sites) else "bad")

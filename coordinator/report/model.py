@@ -15,20 +15,36 @@ from typing import Literal, get_args
 
 from protos.errors import DataError
 
-Kind = Literal["base", "single", "one-site-buffers", "averaged-buffers", "pooled-buffers", "recalibrated-buffers"]
+Kind = Literal[
+    "base",
+    "single",
+    "one-site-buffers",
+    "averaged-buffers",
+    "pooled-buffers",
+    "own-buffers",
+    "recalibrated-buffers",
+    "pooled-recalibrated-buffers",
+    "routed-buffers",
+]
 """What a row's model is. Where parameters are merged, they are always the uniform mid-point:
 
 - ``base``: the base, before any adapting
 - ``single``: one site's own adapted model
 - ``one-site-buffers``: the mid-point with one site's BatchNorm buffers
 - ``averaged-buffers``: the mid-point with plainly averaged buffers
-- ``pooled-buffers``: the mid-point with Gaussian-pooled buffers; this is the merged model
-- ``recalibrated-buffers``: the mid-point with buffers that each site measured on its own unlabelled images, so
-  another model at each site
+- ``pooled-buffers``: the mid-point with Gaussian-pooled buffers, as in the paper
+- ``own-buffers``: the mid-point with, at each site, the buffers of its own update
+- ``recalibrated-buffers``: the mid-point with, at each site, buffers that it measured on its own unlabelled images
+- ``pooled-recalibrated-buffers``: the mid-point with these, pooled
+- ``routed-buffers``: the mid-point with all sites' measured buffers, from which it chooses for each image
+
+The merged model is the one that the campaign's rule ``buffers`` names.
 """
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """All kinds, in the order in which reports show them."""
+
+_GROUPS: Mapping[Kind, str] = {"base": "base", "single": "single", "one-site-buffers": "one site's buffers"}
 
 _KINDS_OF_ONE_SITE = frozenset({"single", "one-site-buffers"})
 
@@ -137,6 +153,11 @@ class Row:
         if (self.site is not None) != (self.kind in _KINDS_OF_ONE_SITE):
             raise DataError(f"Row {self.key!r} of kind {self.kind!r} can't have the site {self.site!r}.")
         object.__setattr__(self, "scores", dict(self.scores))
+
+    @property
+    def group(self) -> str:
+        """What it stands together with in tables."""
+        return _GROUPS.get(self.kind, "mid-point")
 
     def miou(self, site: str) -> float | None:
         """Return the mIoU in per cent at ``site``, or None if there is none."""
@@ -254,7 +275,7 @@ class CampaignSummary:
         name: Its name.
         digest: Hexadecimal digest that both sides display.
         base_digest: Hexadecimal digest of the base.
-        rules: Its rules by name. ``compare_single_models`` is read by the verdict, the rest is shown as is.
+        rules: Its rules by name. ``buffers`` and ``compare_single_models`` are read, the rest is shown as is.
 
     """
 
@@ -331,9 +352,15 @@ class Report:
         return tuple(summary.site for summary in self.sites)
 
     @property
-    def pooled(self) -> Row | None:
+    def result_kind(self) -> Kind:
+        """The merged model's kind: what the campaign's rule names, which is pooled buffers if it says nothing."""
+        rule = f"{self.campaign.rules.get('buffers', 'pooled')}-buffers"
+        return next((kind for kind in KINDS if kind == rule), "pooled-buffers")
+
+    @property
+    def result(self) -> Row | None:
         """The merged model's row."""
-        return next((row for row in self.rows if row.kind == "pooled-buffers"), None)
+        return next((row for row in self.rows if row.kind == self.result_kind), None)
 
     @cached_property
     def domains(self) -> tuple[str, ...]:
@@ -342,7 +369,7 @@ class Report:
         All rows are judged on the same sites. One that sent no score (it fell silent, say) can't be judged
         on; the verdict then names it, and every other row must still have a score at all the rest.
         """
-        return tuple(s for s in self.site_names if self.pooled and self.pooled.miou(s) is not None)
+        return tuple(s for s in self.site_names if self.result and self.result.miou(s) is not None)
 
     def h(self, row: Row) -> float | None:
         """Return the row's H over ``domains`` in per cent, or None if it lacks a score there."""

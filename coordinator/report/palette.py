@@ -14,7 +14,10 @@ KIND_COLOURS: Mapping[Kind, str] = {
     "one-site-buffers": "#cc79a7",
     "averaged-buffers": "#56b4e9",
     "pooled-buffers": "#0072b2",
+    "own-buffers": "#f0e442",
     "recalibrated-buffers": "#009e73",
+    "pooled-recalibrated-buffers": "#d55e00",
+    "routed-buffers": "#000000",
 }
 
 KIND_NAMES: Mapping[Kind, str] = {
@@ -22,9 +25,24 @@ KIND_NAMES: Mapping[Kind, str] = {
     "single": "one site's own model",
     "one-site-buffers": "mid-point, one site's buffers",
     "averaged-buffers": "mid-point, averaged buffers",
-    "pooled-buffers": "mid-point, pooled buffers (merged)",
+    "pooled-buffers": "mid-point, pooled buffers",
+    "own-buffers": "mid-point, each site's own buffers",
     "recalibrated-buffers": "mid-point, recalibrated at each site",
+    "pooled-recalibrated-buffers": "mid-point, recalibrated and pooled",
+    "routed-buffers": "mid-point, routed buffers",
 }
+
+BUFFERS: Mapping[Kind, str] = {
+    "own-buffers": "Each site runs this model with the statistics of its own update; the file has pooled ones.",
+    "recalibrated-buffers": "Each site runs this model with statistics that it measured for it on its own "
+    "unlabelled images; the file has pooled ones.",
+    "pooled-recalibrated-buffers": "What was pooled are statistics that each site measured for the merged "
+    "parameters on its own unlabelled images.",
+    "routed-buffers": "The file also has the statistics that each site measured for the merged parameters on its "
+    "own unlabelled images. For each image, the model takes those that are nearest to it, or the pooled ones if "
+    "none are.",
+}
+"""What has to be said of the merged model's statistics, besides how statistics are pooled."""
 
 LINES: Sequence[str] = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 

@@ -57,7 +57,7 @@ def harmonic_means_svg(report: Report, width: float = WIDE) -> str | None:
             axes.text(h + 0.012 * top, place, score(h), va="center", ha="left", fontweight=weight)
         axes.set_yticks(places, [_wrapped(row.title, 19 if narrow else 52) for row, _ in rows])
         for label, (row, _) in zip(axes.get_yticklabels(), rows, strict=True):
-            label.set_fontweight("bold" if row.kind == "pooled-buffers" else "normal")
+            label.set_fontweight("bold" if row.kind == report.result_kind else "normal")
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(0, max(top * 1.1, 1.0))
         axes.set_xlabel("H, %" if narrow else "H: harmonic mean of mIoU over the domains, %")
@@ -208,20 +208,19 @@ def _series(report: Report) -> list[_Series]:
         series.append((name, KIND_COLOURS["single"], dict.fromkeys(domains, best)))
     elif own := {row.site: row for row in report.of_kind("single") if row.site in domains}:
         series.append(("each site's own model", KIND_COLOURS["single"], {s: r for s, r in own.items() if s}))
-    if pooled := report.pooled:
-        series.append(("merged, pooled buffers", KIND_COLOURS["pooled-buffers"], dict.fromkeys(domains, pooled)))
-    if measured := report.best("recalibrated-buffers"):
-        name = "merged, recalibrated at each site"
-        series.append((name, KIND_COLOURS["recalibrated-buffers"], dict.fromkeys(domains, measured)))
+    for kind in dict.fromkeys(("pooled-buffers", report.result_kind)):
+        if row := report.best(kind):
+            name = KIND_NAMES[kind] + (" (merged)" if kind == report.result_kind else "")
+            series.append((name, KIND_COLOURS[kind], dict.fromkeys(domains, row)))
     return series
 
 
 def shown_domains(report: Report) -> tuple[str, ...]:
     """Return the domains with a panel of their own: all, or those where the merged model is weakest."""
-    pooled = report.pooled
-    if pooled is None or len(report.domains) <= _MOST_PANELS:
+    result = report.result
+    if result is None or len(report.domains) <= _MOST_PANELS:
         return report.domains
-    weakest = sorted(report.domains, key=lambda site: pooled.miou(site) or 0.0)[:_MOST_PANELS]
+    weakest = sorted(report.domains, key=lambda site: result.miou(site) or 0.0)[:_MOST_PANELS]
     return tuple(site for site in report.domains if site in weakest)
 
 

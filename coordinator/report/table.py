@@ -49,10 +49,10 @@ def results_table(report: Report) -> Table:
     table.add_column("H", justify="right", no_wrap=True, min_width=_CELL)
     previous = ""
     for line in grid.lines:
-        if previous and line.row.kind != previous:
+        if previous and line.row.group != previous:
             table.add_section()
-        previous = line.row.kind
-        title = Text(plain(line.row.title), style="bold" if line.row.kind == "pooled-buffers" else "")
+        previous = line.row.group
+        title = Text(plain(line.row.title), style="bold" if line.row.kind == report.result_kind else "")
         table.add_row(title, *(_cell(grid, line, column) for column in range(len(line.values))))
     return table
 

@@ -111,9 +111,9 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(world, at, package,
     assert not folder(world).exists()
 
 
-def test_without_evaluation_nothing_is_taken(make_world, package):
-    world = make_world(rules=Rules(evaluate=False))
-    with pytest.raises(ForbiddenError, match="no evaluation"):
+def test_nothing_is_taken_that_the_rules_have_no_use_for(make_world, package):
+    world = make_world(rules=Rules(evaluate=False, deliver=False))
+    with pytest.raises(ForbiddenError, match="sites get no models"):
         deliver(Delivered(world.joined("fog"), world.manifest), package(7))
     assert not folder(world).exists()
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import cv2
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from client import evaluation, judge, models
+from client import evaluation, judge, measuring, models
 from client.data.datasets import scene_evaluation
 from client.data.opening import unlabelled_batches
 from client.data.scenes import render
-from client.delivered import ForbiddenError
+from client.delivered import Delivered, ForbiddenError
 from client.models import norms
+from client.models.routed import RoutedModel
 from client.recalibration import recalibrate
 from client.site import Site
+from client.tensors import raw_state
+from protos import boundary
 from protos import messages_pb2 as pb
+from protos.boundary import BatchNorm
 from protos.campaign import Rules
-from protos.errors import DataError
+from protos.digest import model_digest
+from protos.errors import DataError, UpdateRefusedError
+from protos.tensorfile import TensorFile
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -85,50 +92,116 @@ def test_what_people_see_is_the_first_image(joined, folder):
     assert {path.name for path in pictures.iterdir()} == {"image.png", "ground-truth.png", "prediction-merged.png"}
 
 
-MEASURED = pb.Candidate.Source(kind=pb.Candidate.KIND_RECALIBRATED)
-OWN = pb.Candidate.Source(kind=pb.Candidate.KIND_OWN)
+def tiny(seed: int) -> torch.nn.Module:
+    return models.build("tiny-resnet", 19, seed)
+
+
+def source(kind: str, **fields) -> pb.Candidate.Source:
+    return pb.Candidate.Source(kind=pb.Candidate.Kind.Value(f"KIND_{kind}"), **fields)
 
 
 @pytest.fixture
-def adapted(make_world, monkeypatch):
-    """Return a function that makes a site with a real network's update, in a campaign with or without the rule."""
+def real(make_world):
+    """Return a function that makes a site with a real network, and delivers another one's parameters to it."""
 
-    def make(*, recalibrate: bool):
-        joined = make_world(("fog",), rules=Rules(recalibrate=recalibrate), store=False).joined("fog")
-        network = models.build("tiny-resnet", 19, 4)
-        build = models.build
-        monkeypatch.setattr(judge.models, "build", lambda *_: build("tiny-resnet", 19, 5))
-        monkeypatch.setattr(judge, "load_state", lambda _: network.state_dict())
+    def make(rule: str):
+        base, merged = raw_state(tiny(4).state_dict()), raw_state(tiny(5).state_dict())
+        world = make_world(
+            ("fog",), rules=Rules(buffers=rule), store=False, base_model=base, models={"fog": merged}, classes=19
+        )
         text = '[data]\ndomain = "dusty"\ntarget_images = 20\nevaluation_images = 3\nheight = 32\nwidth = 64\n'
-        return with_data(joined, text), network
+        joined = with_data(world.joined("fog"), text)
+        names = list(world.manifest.parameters)
+        digests = {name: hashlib.sha256(merged[name].tobytes()).digest() for name in names}
+        digest = model_digest(world.manifest.parameters, digests)
+        delivered = Delivered(joined, world.manifest)
+        delivered.take(
+            [pb.Piece(digest=digest, parameters=names)], b"".join(merged[name].tobytes() for name in names)
+        )
+        return joined, delivered, digest
 
     return make
 
 
-def test_a_site_measures_statistics_on_its_own_images_and_keeps_the_model(adapted):
-    joined, network = adapted(recalibrate=True)
-    request = pb.Evaluate(candidates=[pb.Candidate(key="measured", parameters=OWN, buffers=MEASURED)])
-    (score,) = judge.judge(joined, request, None)
-    images = list(unlabelled_batches(joined.site.settings.data, joined.site.folder, most=judge._IMAGES, batch=16))
+def expected_statistics(joined, network) -> dict[str, BatchNorm]:
+    images = list(
+        unlabelled_batches(
+            joined.site.settings.data, joined.site.folder, most=measuring.IMAGES, batch=measuring.BATCH
+        )
+    )
     assert sum(map(len, images)) == 20
-    expected = recalibrate(network, images)
-    kept = models.build("tiny-resnet", 19)
-    kept.load_state_dict(load_file(joined.folder / judge.MERGED))
-    found = norms.statistics(kept)
-    assert all(np.array_equal(found[layer].var, one.var) for layer, one in expected.items())
-    own = network.state_dict()
-    assert all(torch.equal(value, own[name]) for name, value in kept.named_parameters())
-    norms.load(network, expected)
+    return recalibrate(network, images)
+
+
+def carrying(sets: dict[str, dict[str, BatchNorm]], *candidates: pb.Candidate) -> pb.Evaluate:
+    return pb.Evaluate(candidates=candidates, buffer_sets=[boundary.wire_set(*item) for item in sets.items()])
+
+
+def test_a_model_is_judged_with_statistics_of_the_sites_own_images(real):
+    joined, delivered, digest = real("recalibrated")
+    candidate = pb.Candidate(
+        key="measured", parameters=source("CARRIED", digest=digest), buffers=source("RECALIBRATED")
+    )
+    (score,) = judge.judge(joined, carrying({}, candidate), delivered)
+    network = tiny(5)
+    norms.load(network, expected_statistics(joined, network))
     data = scene_evaluation(joined.site.settings.data)
     assert score.confusion == evaluation.confusion(network, data).flatten().tolist()
 
 
-def test_a_site_measures_nothing_where_the_rules_know_nothing_of_it(adapted):
-    joined, _ = adapted(recalibrate=False)
-    request = pb.Evaluate(candidates=[pb.Candidate(key="measured", parameters=OWN, buffers=MEASURED)])
+def test_statistics_are_measured_once(real, monkeypatch):
+    joined, delivered, digest = real("recalibrated")
+    with TensorFile(joined.base) as base:
+        first = measuring.measured(joined, base.manifest, delivered, digest)
+        monkeypatch.setattr(measuring, "_measure", lambda *_: pytest.fail("measured again"))
+        again = measuring.measured(joined, base.manifest, delivered, digest)
+    expected = expected_statistics(joined, tiny(5))
+    for found in (first, again):
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[n].mean, expected[n].mean) for n in expected)
+        assert all(np.array_equal(found[n].var, expected[n].var) for n in expected)
+        assert all(found[n].count == expected[n].count for n in expected)
+
+
+def test_a_file_of_statistics_that_is_damaged_is_measured_again(real):
+    joined, delivered, digest = real("recalibrated")
+    with TensorFile(joined.base) as base:
+        first = measuring.measured(joined, base.manifest, delivered, digest)
+        (path,) = (joined.folder / "measured").iterdir()
+        path.write_bytes(path.read_bytes()[:-7])
+        again = measuring.measured(joined, base.manifest, delivered, digest)
+    assert all(np.array_equal(first[n].var, again[n].var) for n in first)
+
+
+def test_a_routed_model_is_judged_as_one_that_chooses_for_each_image(real):
+    joined, delivered, digest = real("routed")
+    network = tiny(5)
+    own, pooled = expected_statistics(joined, network), norms.statistics(tiny(4))
+    sets = {"pooled": pooled, "measured:a": own, "measured:b": pooled}
+    buffers = source("ROUTED", sets=["pooled", "measured:a", "measured:b"])
+    candidate = pb.Candidate(key="routed", parameters=source("CARRIED", digest=digest), buffers=buffers)
+    (score,) = judge.judge(joined, carrying(sets, candidate), delivered)
+    chosen = RoutedModel(network, pooled, {"a": own, "b": pooled})
+    data = scene_evaluation(joined.site.settings.data)
+    assert score.confusion == evaluation.confusion(chosen, data).flatten().tolist()
+
+
+def test_a_set_that_did_not_come_along_is_named(real):
+    joined, delivered, digest = real("routed")
+    buffers = source("ROUTED", sets=["pooled", "measured:b"])
+    candidate = pb.Candidate(key="routed", parameters=source("CARRIED", digest=digest), buffers=buffers)
+    with pytest.raises(UpdateRefusedError, match="measured:b did not come along"):
+        judge.judge(joined, carrying({"pooled": norms.statistics(tiny(4))}, candidate), delivered)
+
+
+@pytest.mark.parametrize("rule", ["pooled", "own"])
+def test_a_site_measures_nothing_where_the_rules_know_nothing_of_it(real, rule):
+    joined, delivered, digest = real(rule)
+    candidate = pb.Candidate(
+        key="measured", parameters=source("CARRIED", digest=digest), buffers=source("RECALIBRATED")
+    )
     with pytest.raises(ForbiddenError, match="the campaign's rules know no recalibration"):
-        judge.judge(joined, request, None)
-    assert not (joined.folder / judge.MERGED).exists()
+        judge.judge(joined, carrying({}, candidate), delivered)
 
 
 def test_a_site_without_held_out_images_says_so(joined, folder):

@@ -8,13 +8,14 @@ import random
 import pytest
 from flwr.app import Error
 
+from client import measuring
 from client.delivered import Delivered
-from coordinator import collecting, evaluating, strategy
+from coordinator import asking, collecting, strategy
 from coordinator.strategy import OneShotMerge
+from protos import boundary, signing
 from protos import messages_pb2 as pb
-from protos import signing
 from protos.assembly import parts
-from protos.campaign import Rules
+from protos.campaign import BUFFERS, Rules
 from protos.tensorfile import TensorFile
 
 pytestmark = pytest.mark.usefixtures("clock")
@@ -87,7 +88,7 @@ def test_without_the_rule_no_single_model_travels(world, run, no_report):
 
 
 def test_with_the_rule_single_models_are_compared_everywhere(make_world, run):
-    world = make_world(rules=Rules(compare_single_models=True))
+    world = make_world(rules=Rules(compare_single_models=True, deliver=False))
     grid, _ = run(world, lambda site, request, before: judged(world, site, request))
     (request,) = grid.asked("evaluate", "fog")
     keys = {c.key: c.parameters for c in request.evaluate.candidates}
@@ -101,25 +102,39 @@ def test_with_the_rule_single_models_are_compared_everywhere(make_world, run):
     assert all(entry["distance_from_base"] > 0 for entry in report["sites"])
 
 
-@pytest.mark.parametrize("on", [True, False])
-def test_recalibration_is_asked_for_if_the_rule_says_so(make_world, run, on):
-    world = make_world(rules=Rules(recalibrate=on))
+@pytest.mark.parametrize("rule", BUFFERS)
+def test_the_models_that_the_rule_knows_of_are_judged(make_world, run, monkeypatch, rule):
+    world = make_world(rules=Rules(buffers=rule))
+    monkeypatch.setattr(
+        measuring, "_measure", lambda joined, *_: boundary.statistics(world.outbox(joined.site.name).header())
+    )
     grid, _ = run(world, lambda site, request, before: judged(world, site, request))
+    further = {
+        "pooled": set(),
+        "own": {"own"},
+        "recalibrated": {"recalibrated"},
+        "pooled-recalibrated": {"recalibrated", "pooled-recalibrated"},
+        "routed": {"recalibrated", "pooled-recalibrated", "routed"},
+    }[rule]
     for site in world.sites:
         (request,) = grid.asked("evaluate", site)
-        found = {c.key: c for c in request.evaluate.candidates}
-        assert ("midpoint:recalibrated" in found) == on
-        if on:
-            one = found["midpoint:recalibrated"]
-            assert one.buffers == pb.Candidate.Source(kind=pb.Candidate.KIND_RECALIBRATED)
-            assert one.parameters == found["midpoint:pooled"].parameters
+        found = {c.key.removeprefix("midpoint:"): c for c in request.evaluate.candidates if "midpoint" in c.key}
+        assert found.keys() == {"pooled", "averaged"} | further
+        assert all(c.parameters == found["pooled"].parameters for c in found.values())
+        sets = {entry.set for entry in request.evaluate.buffer_sets}
+        assert {name for c in found.values() for name in c.buffers.sets} == (
+            {"pooled", *(f"measured:{name}" for name in world.sites)} if rule == "routed" else set()
+        )
+        assert all(name in sets for c in found.values() for name in [*c.buffers.sets, c.buffers.set] if name)
     report = json.loads((world.folder.merged / "report.json").read_text())
-    assert ("recalibrated-buffers" in {row["kind"] for row in report["rows"]}) == on
+    (merged,) = [row for row in report["rows"] if row["title"].startswith("merged: ")]
+    assert merged["key"] == f"midpoint:{rule}"
+    assert report["verdict"].startswith("The merged model (")
 
 
 def test_each_site_gets_the_midpoint_in_parts(make_world, run, no_report, monkeypatch):
-    world = make_world()
-    monkeypatch.setattr(evaluating, "parts", lambda specs, size: parts(specs, 100))
+    world = make_world(rules=Rules(deliver=False))
+    monkeypatch.setattr(asking, "parts", lambda specs, size: parts(specs, 100))
     grid, _ = run(world, lambda site, request, before: judged(world, site, request))
     for site in world.sites:
         requests = grid.asked("deliver", site)
@@ -136,7 +151,7 @@ def test_each_site_gets_the_midpoint_in_parts(make_world, run, no_report, monkey
 
 def test_a_few_parts_are_under_way_at_once(make_world, run, no_report, monkeypatch):
     world = make_world(names=("a", "b", "c", "d", "e"), rules=Rules(compare_single_models=True))
-    monkeypatch.setattr(evaluating, "parts", lambda specs, size: parts(specs, 0))
+    monkeypatch.setattr(asking, "parts", lambda specs, size: parts(specs, 0))
     monkeypatch.setattr(collecting, "parts", lambda specs, size: parts(specs, 0))
     grid, lines = run(world, lambda site, request, before: judged(world, site, request), wait=lambda: 2)
     assert told(lines, "evaluated").keys() == set(world.sites)
@@ -145,7 +160,7 @@ def test_a_few_parts_are_under_way_at_once(make_world, run, no_report, monkeypat
 
 def test_scores_are_asked_for_when_every_part_has_arrived(make_world, run, no_report, monkeypatch):
     world = make_world()
-    monkeypatch.setattr(evaluating, "parts", lambda specs, size: parts(specs, 100))
+    monkeypatch.setattr(asking, "parts", lambda specs, size: parts(specs, 100))
     dice = random.Random(3)
 
     def judge_what_is_there(site, request, before):
@@ -160,7 +175,7 @@ def test_scores_are_asked_for_when_every_part_has_arrived(make_world, run, no_re
 
 def lose_deliveries(monkeypatch, make_grid, world, times: int):
     """Let the first deliveries to fog come to nothing."""
-    monkeypatch.setattr(evaluating, "parts", lambda specs, size: parts(specs, 100))
+    monkeypatch.setattr(asking, "parts", lambda specs, size: parts(specs, 100))
 
     def react(node, site, request, before):
         kind = request.WhichOneof("what")
@@ -245,7 +260,7 @@ def test_a_site_that_fails_is_asked_three_times(world, run, no_report):
         world,
         lambda site, request, before: Error(8, "crashed") if site == "fog" else judged(world, site, request),
     )
-    assert len(grid.asked("evaluate", "fog")) == evaluating.TRIES == 3
+    assert len(grid.asked("evaluate", "fog")) == asking.TRIES == 3
     assert told(lines, "not-evaluated") == {"fog": "crashed (Flower's error 8)"}
 
 
@@ -316,4 +331,4 @@ def test_a_site_that_went_away_is_waited_for_and_given_up(world, make_grid, monk
     OneShotMerge(world.folder).start(grid)
     lines = [json.loads(line) for line in world.folder.events.read_text().splitlines()]
     assert told(lines, "not-evaluated")["fog"] == "site fog is not connected"
-    assert clock.now - start > evaluating.PATIENCE
+    assert clock.now - start > asking.PATIENCE

@@ -6,9 +6,11 @@ import pytest
 
 from coordinator.members import Member, State
 from coordinator.merge.distance import symmetric_kl
+from coordinator.report.model import KINDS
 from coordinator.results import class_names, divergence, report, rows
 from protos import boundary
 from protos import receipt_pb2 as pb
+from protos.campaign import BUFFERS
 from protos.tensorfile import TensorFile
 
 RIGHT = ([[9 * (i == j) for j in range(5)] for i in range(5)], 3)
@@ -30,7 +32,7 @@ def members(world) -> list[Member]:
 
 def test_rows_stand_in_the_order_in_which_reports_show_them():
     keys = ("midpoint:pooled", "single:b", "midpoint:site:a", "base", "single:a", "midpoint:averaged")
-    found = list(rows({"a": judged(*keys), "b": judged("base", "midpoint:pooled")}, ("a", "b")))
+    found = list(rows({"a": judged(*keys), "b": judged("base", "midpoint:pooled")}, ("a", "b"), "pooled"))
     assert [row.key for row in found] == [
         "base",
         "single:a",
@@ -44,9 +46,18 @@ def test_rows_stand_in_the_order_in_which_reports_show_them():
     assert set(found[1].scores) == {"a"}
 
 
+@pytest.mark.parametrize("rule", BUFFERS)
+def test_the_merged_model_is_the_one_with_the_campaigns_buffers(rule):
+    keys = [f"midpoint:{name}" for name in BUFFERS]
+    found = list(rows({"a": judged(*keys)}, ("a",), rule))
+    assert [row.key for row in found] == keys
+    assert [row.key for row in found if row.title.startswith("merged: ")] == [f"midpoint:{rule}"]
+    assert {row.kind for row in found} <= set(KINDS)
+
+
 def test_a_model_that_nobody_judged_has_no_row():
-    assert list(rows({}, ("a", "b"))) == []
-    assert list(rows({"a": {}}, ("a",))) == []
+    assert list(rows({}, ("a", "b"), "pooled")) == []
+    assert list(rows({"a": {}}, ("a",), "pooled")) == []
 
 
 def test_classes_are_cityscapes_or_numbers():

@@ -197,6 +197,11 @@ def test_an_unknown_model_is_refused(base, feed):
         adapt(base, "huge", 19, feed, AdaptSettings(steps=1), QUIET)
 
 
+def test_a_method_for_another_model_is_refused(base, feed):
+    with pytest.raises(ConfigurationError, match="the base is a tiny-resnet"):
+        adapt(base, "tiny-resnet", 19, feed, AdaptSettings(method="hrda", steps=1), lambda _: None)
+
+
 def test_a_label_outside_the_classes_is_named(run, quick, feed, source):
     wrong = source.labels.clone()
     wrong[:, 3, 3] = 34

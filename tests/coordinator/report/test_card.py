@@ -47,8 +47,8 @@ def test_the_front_matter_is_what_hubs_expect(report):
     found = {r["dataset"]["name"]: r["metrics"][0] for r in model["results"]}
     for site in report.domains:
         assert found[site]["type"] == "mean_iou"
-        assert found[site]["value"] == pytest.approx(report.pooled.miou(site), abs=0.005)
-    assert found["all domains"]["value"] == pytest.approx(report.h(report.pooled), abs=0.005)
+        assert found[site]["value"] == pytest.approx(report.result.miou(site), abs=0.005)
+    assert found["all domains"]["value"] == pytest.approx(report.h(report.result), abs=0.005)
     assert all(r["task"]["type"] == "image-segmentation" for r in model["results"])
 
 
@@ -62,8 +62,8 @@ def test_the_tables_say_what_the_report_says(report):
     results, inputs = tables(split(model_card(report))[1])
     assert results[0] == ["Model", *report.site_names, "H"]
     assert [line[0] for line in results[1:]] == [row.title for row in report.rows]
-    (pooled,) = [line for line in results if line[0] == report.pooled.title]
-    assert pooled[-1] == f"{report.h(report.pooled):.1f}"
+    (pooled,) = [line for line in results if line[0] == report.result.title]
+    assert pooled[-1] == f"{report.h(report.result):.1f}"
     assert [line[-1] for line in inputs[1:]] == [site.update_digest for site in report.sites]
 
 

@@ -30,8 +30,8 @@ def test_it_fits_100_columns_and_has_no_colour_in_a_pipe(report):
 
 
 def test_it_shows_the_scores(report):
-    expected = [f"{report.pooled.miou(site):.1f}" for site in report.site_names] + [
-        f"{report.h(report.pooled):.1f}"
+    expected = [f"{report.result.miou(site):.1f}" for site in report.site_names] + [
+        f"{report.h(report.result):.1f}"
     ]
     found = columns(draw(report), "mid-point, pooled buffers")
     assert [cell.rstrip("*") for cell in found] == expected

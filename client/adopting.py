@@ -1,0 +1,97 @@
+"""The merged model comes home: it is written down with the statistics that the campaign's rule names."""
+
+from __future__ import annotations
+
+import logging
+
+from client.delivered import Delivered, ForbiddenError
+from client.measuring import measured
+from client.outbox import Outbox
+from client.site import Joined
+from protos import boundary, files, merged, receipt_pb2, signing, update_pb2
+from protos import messages_pb2 as pb
+from protos.boundary import Statistics
+from protos.digest import model_digest, short
+from protos.errors import UpdateRefusedError
+from protos.manifest import Manifest
+from protos.tensorfile import TensorFile
+
+MODEL, RECEIPT = "merged.safetensors", "receipt.binpb"
+"""In a campaign's folder at the site."""
+
+log = logging.getLogger("onebasin.site")
+
+
+def adopt(joined: Joined, base: TensorFile, request: pb.Adopt, delivered: Delivered) -> None:
+    """Write the merged model and its receipt into the campaign's folder.
+
+    Args:
+        joined: The campaign.
+        base: Its base, open.
+        request: Names the parameters, and carries statistics and the receipt.
+        delivered: The models that were delivered for the campaign.
+
+    Raises:
+        ForbiddenError: The rules don't let sites have the model.
+        NotDeliveredError: The parameters aren't here, or not whole.
+        UpdateRefusedError: Statistics don't fit the base, or the model isn't the one of the receipt.
+        SignatureError: The coordinator didn't sign the receipt.
+        StorageError: The disk is full.
+
+    """
+    site, campaign = joined.site, joined.campaign
+    if not campaign.rules.deliver:
+        raise ForbiddenError(f"site {site.name}: by the campaign's rules sites don't get the merged model")
+    receipt = _receipt(joined, request.receipt)
+    statistics, sets = _statistics(joined, base.manifest, request, delivered)
+    metadata = {
+        "format": "pt",
+        "model": campaign.message.model,
+        "classes": str(campaign.message.classes),
+        "campaign": campaign.digest.hex(),
+        "base": campaign.message.base_digest.hex(),
+    }
+    part = joined.folder / f"part-{MODEL}"
+    with delivered.open(request.digest) as parameters:
+        specs, digests = merged.write(part, base, parameters, statistics, metadata, sets)
+    if request.buffer_sets and model_digest(specs, digests) != receipt.merged_digest:
+        part.unlink()
+        raise UpdateRefusedError(f"site {site.name}: the merged model is not the one that the receipt names")
+    part.replace(joined.folder / MODEL)
+    files.write(joined.folder / RECEIPT, request.receipt)
+    log.info("the merged model is here: %s", joined.folder / MODEL)
+
+
+def _receipt(joined: Joined, content: bytes) -> receipt_pb2.Receipt:
+    """Check a receipt: that it is the coordinator's, for this campaign, and names this site's update."""
+    name, campaign = joined.site.name, joined.campaign
+    envelope = signing.decode(content, update_pb2.Signed, "the receipt")
+    key = campaign.message.coordinator_key
+    found = signing.opened(envelope, signing.RECEIPT, key, receipt_pb2.Receipt, "coordinator")
+    mine = [entry.update_digest for entry in found.inputs if entry.site == name]
+    if found.campaign_digest != campaign.digest:
+        raise UpdateRefusedError(f"site {name}: the receipt is for campaign {short(found.campaign_digest)}")
+    if mine != [Outbox(joined).digest()]:
+        raise UpdateRefusedError(f"site {name}: the receipt doesn't name this site's update")
+    return found
+
+
+def _statistics(
+    joined: Joined, base: Manifest, request: pb.Adopt, delivered: Delivered
+) -> tuple[Statistics, dict[str, Statistics]]:
+    """Return the model's statistics, and the further sets among which it chooses."""
+    rule = joined.campaign.rules.buffers
+    if rule == "own":
+        return Outbox(joined).statistics(), {}
+    if rule == "recalibrated":
+        return measured(joined, base, delivered, request.digest), {}
+    found: dict[str, Statistics] = {}
+    for entry in request.buffer_sets:
+        boundary.check_batch_norms(entry.batch_norms, base, "the coordinator")
+        found[entry.set] = {one.layer: boundary.batch_norm(one) for one in entry.batch_norms}
+    known = {"", *joined.campaign.sites} if rule == "routed" else {""}
+    if "" not in found or not found.keys() <= known:
+        raise UpdateRefusedError(
+            f"site {joined.site.name}: the merged model came with statistics that the rule {rule} doesn't know"
+        )
+    return found.pop(""), found

@@ -1,0 +1,215 @@
+"""After the merge, each merged site is asked one thing about models that it needs for the answer.
+
+The models are delivered first, a few parts at a time under the limits of updates. A site that is away is waited
+for, one that comes back as another node is asked anew, and one that keeps failing is given up.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+from flwr.app import Message
+
+from coordinator.courier import PER_SITE, Answer, Courier, kind_of
+from coordinator.home import CampaignFolder, Events
+from coordinator.members import Member, State, refusal
+from protos import flower
+from protos import messages_pb2 as pb
+from protos.assembly import parts
+from protos.errors import OnebasinError
+from protos.flower import PARAMETERS
+from protos.manifest import Manifest
+from protos.tensorfile import TensorFile
+
+TRIES = 3
+"""How often a site may fail to answer until it is given up."""
+PATIENCE = 120.0
+"""Seconds that a site which is not connected is waited for where the merge doesn't depend on it."""
+TIME = 3600.0
+"""Seconds for one site's answer."""
+
+Held = set[tuple[int, bytes]]
+"""Which models are at which nodes: the node, and the digest of the model's parameters."""
+
+
+@dataclass
+class _Session:
+    """What one site is asked.
+
+    Attributes:
+        member: Who is asked.
+        models: What is delivered for it: the parameters' digest and the file that they are in.
+        node: The node that is asked; another if the site came back as another.
+        failures: How often a request of it came to nothing.
+        parts: What is still to be delivered.
+        nonce: Of the question; empty while it is not under way.
+
+    """
+
+    member: Member
+    models: Mapping[bytes, Path]
+    node: int | None = None
+    failures: int = 0
+    parts: list[pb.Deliver] = field(default_factory=list)
+    nonce: bytes = b""
+
+
+class Asking(ABC):
+    """A conversation in which each merged site gets models and answers one question.
+
+    Args:
+        folder: The campaign's folder.
+        base: What models consist of.
+        members: The campaign's members, all in a final state.
+        courier: Who carries the requests.
+        held: Which models sites have already; what is delivered is added.
+        patience: Seconds that a site which is not connected is waited for.
+
+    """
+
+    kind: str
+    """The question, as :func:`coordinator.courier.kind_of` names it."""
+    given_up: str
+    """The event that says that a site doesn't answer."""
+
+    def __init__(
+        self,
+        folder: CampaignFolder,
+        base: Manifest,
+        members: list[Member],
+        courier: Courier,
+        held: Held,
+        patience: float = PATIENCE,
+    ) -> None:
+        self.folder = folder
+        self.base = base
+        self.events = Events(folder.events)
+        self.merged = [member for member in members if member.state is State.MERGED]
+        self.problems: dict[str, str] = {}
+        self._courier = courier
+        self._held = held
+        self._submit = folder.home.settings.submit
+        self._until = time.monotonic() + patience
+        self._open = {member.site: _Session(member, self.models(member)) for member in self.merged}
+
+    @abstractmethod
+    def models(self, member: Member) -> Mapping[bytes, Path]:
+        """Return what a site needs: by the parameters' digest, the file that they are in."""
+
+    @abstractmethod
+    def question(self, member: Member, nonce: bytes) -> pb.Request:
+        """Return what a site is asked once it has the models."""
+
+    @abstractmethod
+    def answered(self, site: str, reply: pb.Reply, nonce: bytes) -> None:
+        """Take in a site's answer.
+
+        Raises:
+            OnebasinError: It is none that counts; the site is given up.
+
+        """
+
+    @property
+    def done(self) -> bool:
+        """Whether every site has answered or was given up."""
+        return not self._open
+
+    def messages(self, online: Collection[int]) -> Iterator[Message]:
+        """Make the requests that are due: models are delivered a few parts at a time, then the question is asked.
+
+        Args:
+            online: The nodes that are connected.
+
+        """
+        for session in list(self._open.values()):
+            node = session.member.node
+            if node is None or node not in online:
+                if time.monotonic() > self._until:
+                    self._give_up(session.member.site, f"site {session.member.site} is not connected")
+                continue
+            if node != session.node:
+                session.node, session.nonce = node, b""
+                session.parts = self._parts(
+                    {digest: path for digest, path in session.models.items() if (node, digest) not in self._held}
+                )
+            while session.parts and self._room(node):
+                deliver = session.parts.pop(0)
+                request = pb.Request(campaign_digest=self.folder.campaign.digest, deliver=deliver)
+                yield self._courier.message(node, request, TIME, {PARAMETERS: _content(deliver, session.models)})
+            if not session.parts and not session.nonce and not self._courier.under_way("deliver", node):
+                self._held.update((node, digest) for digest in session.models)
+                session.nonce = secrets.token_bytes(16)
+                request = self.question(session.member, session.nonce)
+                request.campaign_digest = self.folder.campaign.digest
+                yield self._courier.message(node, request, TIME)
+
+    def take(self, answer: Answer) -> None:
+        """Take in what came of a request."""
+        session = next((s for s in self._open.values() if s.node == answer.node), None)
+        if session is None:
+            return
+        site, reply, nonce = session.member.site, answer.reply, session.nonce
+        asked = kind_of(answer.request) == self.kind
+        if asked:
+            session.nonce = b""
+        if reply is None:
+            if kind_of(answer.request) == "deliver":
+                session.parts.append(answer.request.deliver)
+            self._failed(session, answer.problem)
+        elif reply.WhichOneof("what") == "refusal":
+            if reply.refusal.reason == pb.Refusal.REASON_NOT_DELIVERED:
+                self._held.difference_update([(answer.node, digest) for digest in session.models])
+                session.parts = self._parts(session.models)
+                self._failed(session, refusal(site, reply.refusal))
+            else:
+                self._give_up(site, refusal(site, reply.refusal))
+        elif asked:
+            try:
+                self.answered(site, reply, nonce)
+            except OnebasinError as error:
+                self._give_up(site, error.what)
+            else:
+                del self._open[site]
+        elif reply.WhichOneof("what") != "delivered":
+            self._give_up(site, f"site {site}: answered {reply.WhichOneof('what')} to deliver")
+
+    def _parts(self, models: Mapping[bytes, Path]) -> list[pb.Deliver]:
+        """Cut models into requests of the size of an update's parts; small models share one."""
+        specs = {(digest, name): spec for digest in models for name, spec in self.base.parameters.items()}
+        found = []
+        for part in parts(specs, self._submit.part_mebibytes << 20):
+            pieces = [
+                pb.Piece(digest=digest, parameters=[name for _, name in names])
+                for digest, names in groupby(part, key=itemgetter(0))
+            ]
+            found.append(pb.Deliver(pieces=pieces))
+        return found
+
+    def _room(self, node: int) -> bool:
+        under_way = self._courier.under_way
+        return under_way("deliver") < self._submit.at_once and under_way("deliver", node) < PER_SITE
+
+    def _failed(self, session: _Session, problem: str) -> None:
+        session.failures += 1
+        if session.failures >= TRIES:
+            self._give_up(session.member.site, problem)
+
+    def _give_up(self, site: str, message: str) -> None:
+        del self._open[site]
+        self.problems[site] = message
+        self.events.note(self.given_up, site, message=message)
+
+
+def _content(deliver: pb.Deliver, models: Mapping[bytes, Path]) -> bytes:
+    with ExitStack() as opened:
+        return flower.joined(
+            (opened.enter_context(TensorFile(models[piece.digest])), piece.parameters) for piece in deliver.pieces
+        )
