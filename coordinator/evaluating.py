@@ -16,7 +16,6 @@ from coordinator.home import CampaignFolder
 from coordinator.members import Member, State
 from coordinator.merge.midpoint import pooled_statistics
 from coordinator.merge.state import MergeState
-from coordinator.merge.statistics import uniform
 from coordinator.merging import MODEL, Measured, midpoint_digest, pooled_measured
 from protos import boundary, files, signing
 from protos import messages_pb2 as pb
@@ -24,6 +23,7 @@ from protos.boundary import BatchNorm, Statistics
 from protos.digest import model_digest
 from protos.errors import UpdateRefusedError
 from protos.manifest import Manifest
+from protos.statistics import uniform
 
 POOLED, AVERAGED, OWN, RECALIBRATED = "pooled", "averaged", "own", "recalibrated"
 POOLED_RECALIBRATED, ROUTED = "pooled-recalibrated", "routed"

@@ -75,7 +75,7 @@ def describe(state: Mapping[str, Array], base: Manifest, campaign: Campaign, sit
         )
         count = join(layer, COUNT)
         found = BatchNorm(mean, var, int(_taken(state, count, base.tensors[count], site)))
-        _check_batch_norm(found, layer, site)
+        check_batch_norm(found, layer, site)
         header.batch_norms.append(wire_batch_norm(layer, found))
     return header
 
@@ -149,7 +149,7 @@ def check_batch_norms(found: Sequence[pb.BatchNorm], base: Manifest, site: str) 
                 site=site,
                 tensor=entry.layer,
             )
-        _check_batch_norm(batch_norm(entry), entry.layer, site)
+        check_batch_norm(batch_norm(entry), entry.layer, site)
 
 
 def check_parameter(parameter: pb.Parameter, raw: memoryview, site: str) -> None:
@@ -171,6 +171,37 @@ def check_parameter(parameter: pb.Parameter, raw: memoryview, site: str) -> None
         )
     values = np.frombuffer(raw, dtype.storage)
     fixedpoint.check_values(dtype.widen(values), site, parameter.name)
+
+
+def check_batch_norm(found: BatchNorm, layer: str, site: str) -> None:
+    """Check a layer's statistics.
+
+    Raises:
+        UpdateRefusedError: A value is not finite, a variance is negative, or the count is not positive.
+
+    """
+    for part, values in ((MEAN, found.mean), (VAR, found.var)):
+        if not np.isfinite(values).all():
+            raise UpdateRefusedError(
+                f"site {site}: {join(layer, part)} has values that are NaN or infinite",
+                "adapt again from an earlier checkpoint or with a smaller learning rate",
+                site=site,
+                tensor=join(layer, part),
+            )
+    if (found.var < 0).any():
+        raise UpdateRefusedError(
+            f"site {site}: {join(layer, VAR)} has a negative variance, {float(found.var.min()):g}",
+            "no training produces one: the file is damaged or was edited",
+            site=site,
+            tensor=join(layer, VAR),
+        )
+    if found.count <= 0:
+        raise UpdateRefusedError(
+            f"site {site}: {join(layer, COUNT)} is {found.count}, so its statistics have no weight",
+            "adapt with BatchNorm layers in training mode",
+            site=site,
+            tensor=join(layer, COUNT),
+        )
 
 
 def batch_norm(entry: pb.BatchNorm) -> BatchNorm:
@@ -229,28 +260,3 @@ def _check_names(found: list[str], wanted: list[str], kind: str, site: str) -> N
         site=site,
         tensor=name,
     )
-
-
-def _check_batch_norm(found: BatchNorm, layer: str, site: str) -> None:
-    for part, values in ((MEAN, found.mean), (VAR, found.var)):
-        if not np.isfinite(values).all():
-            raise UpdateRefusedError(
-                f"site {site}: {join(layer, part)} has values that are NaN or infinite",
-                "adapt again from an earlier checkpoint or with a smaller learning rate",
-                site=site,
-                tensor=join(layer, part),
-            )
-    if (found.var < 0).any():
-        raise UpdateRefusedError(
-            f"site {site}: {join(layer, VAR)} has a negative variance, {float(found.var.min()):g}",
-            "no training produces one: the file is damaged or was edited",
-            site=site,
-            tensor=join(layer, VAR),
-        )
-    if found.count <= 0:
-        raise UpdateRefusedError(
-            f"site {site}: {join(layer, COUNT)} is {found.count}, so its statistics have no weight",
-            "adapt with BatchNorm layers in training mode",
-            site=site,
-            tensor=join(layer, COUNT),
-        )

@@ -104,3 +104,20 @@ class StorageError(OnebasinError):
     """A file can't be written: no space, no permission, or it is there already."""
 
     exit_code = 13
+
+
+class SecureSumError(OnebasinError):
+    """A secure sum was given up, or asked for what it must not do; nothing of a single site was revealed.
+
+    Args:
+        what: What is wrong.
+        fix: What to do next.
+        site: The site at fault, if one is.
+
+    """
+
+    exit_code = 14
+
+    def __init__(self, what: str, fix: str = "", *, site: str = "") -> None:
+        super().__init__(what, fix)
+        self.site = site

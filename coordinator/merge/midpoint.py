@@ -1,6 +1,6 @@
 """From the merge state to the merged model: the mid-point of the parameters, and pooled buffers.
 
-Source: Li et al., ECCV 2024 (arXiv 2407.13771): θ = (1/k) Σ θᵢ, and the Gaussian pooling of `statistics`.
+Source: Li et al., ECCV 2024 (arXiv 2407.13771): θ = (1/k) Σ θᵢ, and the Gaussian pooling of `protos.statistics`.
 """
 
 from __future__ import annotations

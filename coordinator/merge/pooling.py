@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from coordinator.merge.statistics import StatisticSums, uniform
 from protos.boundary import BatchNorm
+from protos.statistics import StatisticSums, uniform
 
 _UNIT = 2.0**-53
 """Unit roundoff of float64."""
@@ -55,7 +55,7 @@ def pool(found: Sequence[BatchNorm], layer: str) -> BatchNorm:
 
 
 def average(found: Sequence[BatchNorm]) -> BatchNorm:
-    """Average means and variances with equal weights; bit for bit `coordinator.merge.statistics.uniform`."""
+    """Average means and variances with equal weights; bit for bit `protos.statistics.uniform`."""
     equal = np.ones((len(found), 1))
     (mean, sure), (var, sure_too) = (_mean(values, equal) for values in _stacked(found))
     unsure = np.flatnonzero(~(sure & sure_too))

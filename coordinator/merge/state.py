@@ -20,7 +20,6 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from coordinator.merge.statistics import StatisticSums
 from coordinator.merge.sums import BlockSum, ParameterSum
 from protos import dtypes, fixedpoint
 from protos.boundary import Statistics
@@ -28,6 +27,7 @@ from protos.checkpoints.reader import ModelReader
 from protos.digest import short
 from protos.errors import MergeRangeError, ModelFileError, UpdateRefusedError
 from protos.manifest import Manifest, TensorSpec
+from protos.statistics import StatisticSums
 from protos.tensorfile import TensorFile, write_tensors
 
 FORMAT = "onebasin-merge-state/2"

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.merge import pooling
-from coordinator.merge.statistics import StatisticSums, uniform
 from protos.boundary import BatchNorm
 from protos.errors import MergeRangeError
+from protos.statistics import StatisticSums, uniform
 
 LARGE = 2.0**100
 counts = st.one_of(st.integers(0, 40), st.integers(0, 1 << 28), st.integers(0, 1 << 40))

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from coordinator.merge.midpoint import pooled_statistics
 from coordinator.merge.state import MergeState
-from coordinator.merge.statistics import StatisticSums, uniform
 from coordinator.merge.sums import ParameterSum
 from protos import fixedpoint
 from protos.boundary import BatchNorm
 from protos.errors import MergeRangeError
+from protos.statistics import StatisticSums, uniform
 
 values = st.floats(-511, 511, width=32)
 columns = st.lists(values, min_size=1, max_size=9)

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from coordinator.merge import state as state_module
 from coordinator.merge.state import MergeState, write_sum
-from coordinator.merge.statistics import StatisticSums
 from coordinator.merge.sums import ParameterSum
 from protos import fixedpoint
 from protos.errors import MergeRangeError, ModelFileError, StorageError, UpdateRefusedError
+from protos.statistics import StatisticSums
 from protos.tensorfile import write_tensors
 
 BASE = bytes(range(32))

@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from coordinator.merge.statistics import StatisticSums
 from coordinator.offline.inputs import names
 from protos.boundary import BatchNorm
 from protos.checkpoints import DigestingReader
 from protos.digest import file_digest
 from protos.errors import ConfigurationError
+from protos.statistics import StatisticSums
 from protos.tensorfile import TensorFile
 
 from .conftest import META
