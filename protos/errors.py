@@ -104,3 +104,9 @@ class StorageError(OnebasinError):
     """A file can't be written: no space, no permission, or it is there already."""
 
     exit_code = 13
+
+
+class VerificationError(OnebasinError):
+    """What a receipt, a proof or an audit log says is not so, or it is damaged."""
+
+    exit_code = 16

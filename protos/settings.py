@@ -73,6 +73,11 @@ def _value(value: Any, hint: Any, where: str) -> Any:
             raise ConfigurationError(f"{where} must be a list")
         inner = typing.get_args(hint)[0]
         return tuple(_value(item, inner, f"{where}[{i}]") for i, item in enumerate(value))
+    if typing.get_origin(hint) is Mapping:
+        if not isinstance(value, dict):
+            raise ConfigurationError(f"{where} must be a table")
+        inner = typing.get_args(hint)[1]
+        return {key: _value(item, inner, f"{where}.{key}") for key, item in value.items()}
     wanted = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if float in wanted and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
