@@ -19,7 +19,7 @@ from flwr.app import Message
 
 from coordinator.arrivals import Arrival
 from coordinator.courier import PER_SITE, Answer, Courier, kind_of
-from coordinator.home import CampaignFolder, Events
+from coordinator.home import CampaignFolder
 from coordinator.members import Member, State, refusal
 from coordinator.merge.midpoint import pooled_statistics
 from coordinator.merge.state import MergeState
@@ -87,11 +87,13 @@ class Evaluating:
         self._base = base.manifest
         self._courier = courier
         self._submit = folder.home.settings.submit
-        self._events = Events(folder.events)
+        self._events = folder.log()
         self._merged = [member for member in members if member.state is State.MERGED]
         self._until = time.monotonic() + PATIENCE
+        kept = all(Arrival.model_in(folder.arrivals / member.site).exists() for member in self._merged)
+        self._comparing = folder.campaign.rules.compare_single_models and kept  # not again, once they are dropped
         self._statistics = self._sets()
-        self._digests = {member.site: self._digest(member) for member in self._merged}
+        self._digests = {member.site: self._digest(member) for member in self._merged} if self._comparing else {}
         with TensorFile(folder.merged / MODEL) as model:
             self._midpoint = parameters_digest(model)
         self._open = {member.site: self._session(member) for member in self._merged}
@@ -162,7 +164,7 @@ class Evaluating:
     def _session(self, member: Member) -> _Session:
         models = {self._midpoint: self._folder.merged / MODEL}
         if self._comparing:
-            arrivals = self._folder.path / "arrivals"
+            arrivals = self._folder.arrivals
             others = [other.site for other in self._merged if other is not member]
             models.update({self._digests[site]: Arrival.model_in(arrivals / site) for site in others})
         return _Session(member, models)
@@ -187,7 +189,8 @@ class Evaluating:
         site = session.member.site
         candidates = list(self._candidates(site))
         session.nonce = secrets.token_bytes(16)
-        self._events.note("evaluating", site, models=len(candidates))
+        delivered = [digest.hex() for digest in session.models]
+        self._events.note("evaluating", site, models=len(candidates), delivered=delivered)
         sets = [
             pb.BufferSet(set=name, batch_norms=[boundary.wire_batch_norm(*item) for item in found.items()])
             for name, found in self._statistics.items()
@@ -226,19 +229,14 @@ class Evaluating:
         """Return the sets of statistics that are compared, by name."""
         single = {m.site: boundary.statistics(m.header) for m in self._merged if m.header is not None}
         with MergeState(self._folder.state) as state:
-            sets: dict[str, Mapping[str, BatchNorm]] = {
-                POOLED: pooled_statistics([(1, state)], self._base),
-                AVERAGED: {
-                    layer: uniform([found[layer] for found in single.values()]) for layer in self._base.layers
-                },
+            sets: dict[str, Mapping[str, BatchNorm]] = {POOLED: pooled_statistics([(1, state)], self._base)}
+        if len(single) == len(self._merged):  # else they were dropped after an earlier run
+            sets[AVERAGED] = {
+                layer: uniform([found[layer] for found in single.values()]) for layer in self._base.layers
             }
         if self._comparing:
             sets.update({f"site:{site}": found for site, found in single.items()})
         return sets
-
-    @property
-    def _comparing(self) -> bool:
-        return self._folder.campaign.rules.compare_single_models
 
     def _candidates(self, at: str) -> Iterator[pb.Candidate]:
         """Name what a site is to judge."""

@@ -1,28 +1,28 @@
-"""From a campaign's merge state to its merged model and receipt."""
+"""From a campaign's merge state to its merged model, with the receipt and each site's proof."""
 
 from __future__ import annotations
 
-import json
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
-from google.protobuf import json_format
-
+from coordinator import publishing
 from coordinator.home import CampaignFolder
 from coordinator.members import Member, State
 from coordinator.merge.midpoint import pooled_statistics, write_midpoint
 from coordinator.merge.state import MergeState
-from protos import boundary, files, signing
-from protos import receipt_pb2 as pb
-from protos.campaign import WIRE_VERSION
-from protos.digest import model_digest
+from protos import boundary, files, receipts, signing
+from protos.audit import Anchor
+from protos.digest import model_digest, stream_digest
+from protos.errors import ModelFileError
+from protos.receipts import BUFFER_RULE, PARAMETER_RULE, Input, Merged, Receipt
 from protos.tensorfile import TensorFile
 
-PARAMETER_RULE, BUFFER_RULE = "uniform-midpoint", "gaussian-pooled"
-MODEL, RECEIPT = "merged.safetensors", "receipt.binpb"
+MODEL, RECEIPT, PROOFS, SUPERSEDED = "merged.safetensors", "receipt.json", "proofs", "superseded"
 
 
-def merge(folder: CampaignFolder, base: TensorFile, members: list[Member]) -> tuple[pb.Receipt, bytes]:
-    """Write the merged model and its signed receipt into the campaign's ``merged`` folder.
+def merge(folder: CampaignFolder, base: TensorFile, members: list[Member]) -> Receipt:
+    """Write the merged model, its signed receipt and the sites' proofs into the campaign's ``merged`` folder.
 
     Args:
         folder: The campaign.
@@ -30,15 +30,60 @@ def merge(folder: CampaignFolder, base: TensorFile, members: list[Member]) -> tu
         members: Its members; those that are merged must be exactly what the state holds.
 
     Returns:
-        The receipt, and the digest of what was signed.
+        The receipt: the one that is there already if the merge is the same.
 
     Raises:
-        StorageError: The disk is full.
+        ModelFileError: The state holds an update that no header and no receipt names.
+        VerificationError: The receipt that is there is damaged, or the audit log was changed.
+        StorageError: The disk is full; what was there is untouched.
+
+    """
+    merged = [member for member in members if member.state is State.MERGED]
+    with publishing.result(folder.path) as making, MergeState(folder.state) as state:
+        state.check()
+        before = last_receipt(folder)
+        updates = {member.site: member.digest.hex() for member in merged}
+        content = Content(
+            inputs=tuple(Input(site, digest) for site, digest in updates.items()),
+            withdrawn=before.withdrawn if before else (),
+            audit=folder.home.audit.note("merging", campaign=folder.path.name, updates=updates),
+        )
+        return write(making / publishing.MERGED, folder, base, state, content)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a receipt says of the updates.
+
+    Attributes:
+        inputs: Those in the merge state.
+        withdrawn: Those that were taken out of it.
+        audit: The end of the audit log.
+
+    """
+
+    inputs: tuple[Input, ...]
+    withdrawn: tuple[Input, ...]
+    audit: Anchor
+
+
+def write(target: Path, folder: CampaignFolder, base: TensorFile, state: MergeState, content: Content) -> Receipt:
+    """Write a complete result into an empty folder: model, receipt, proofs, and the receipts before it.
+
+    Args:
+        target: The folder.
+        folder: The campaign, with the result that this one will replace.
+        base: Its base, open.
+        state: What is merged, checked.
+        content: What the receipt says of it.
 
     """
     campaign = folder.campaign
-    files.make_folder(folder.merged)
-    merged = [member for member in members if member.state is State.MERGED]
+    if state.digests != {entry.digest for entry in content.inputs}:
+        raise ModelFileError(
+            f"{folder.state} holds other updates than the headers and receipts beside it say",
+            "restore arrivals and merged from a copy, or remove the state and collect the updates again",
+        )
     metadata = {
         "format": "pt",
         "model": campaign.message.model,
@@ -46,37 +91,59 @@ def merge(folder: CampaignFolder, base: TensorFile, members: list[Member]) -> tu
         "campaign": campaign.digest.hex(),
         "base": campaign.message.base_digest.hex(),
     }
-    with MergeState(folder.state) as state:
-        if state.digests != {member.digest.hex() for member in merged}:
-            raise AssertionError("the merge state holds other updates than its journal says")
-        terms = [(1, state)]
-        buffers = pooled_statistics(terms, base.manifest)
-        state.check()
-        digests = write_midpoint(folder.merged / MODEL, base, terms, buffers, metadata)
-        models = state.models
-    digest = model_digest(base.manifest.tensors, digests)
-    receipt = pb.Receipt(
-        wire_version=WIRE_VERSION,
-        campaign_digest=campaign.digest,
-        base_digest=campaign.message.base_digest,
-        inputs=[pb.Input(site=member.site, update_digest=member.digest) for member in merged],
-        parameter_rule=PARAMETER_RULE,
-        buffer_rule=BUFFER_RULE,
-        merged_digest=digest,
-        models=models,
-        created_unix=int(time.time()),
-        versions=boundary.versions(),
+    terms = [(1, state)]
+    digests = write_midpoint(target / MODEL, base, terms, pooled_statistics(terms, base.manifest), metadata)
+    merged = Merged(MODEL, stream_digest(target / MODEL), model_digest(base.manifest.tensors, digests).hex())
+    before = last_receipt(folder)
+    same = before is not None and (before.inputs, before.withdrawn, before.merged) == (
+        content.inputs,
+        content.withdrawn,
+        merged,
     )
-    envelope = signing.signed(signing.RECEIPT, receipt, folder.home.signing_key)
-    files.write(folder.merged / RECEIPT, envelope.SerializeToString(deterministic=True))
-    files.write(folder.merged / "receipt.json", json.dumps(_readable(receipt), indent=1) + "\n")
-    return receipt, signing.digest(envelope)
+    if before is not None and same:
+        receipt = before
+        files.write(target / RECEIPT, (folder.merged / RECEIPT).read_bytes())
+    else:
+        receipt = Receipt(
+            campaign=campaign.name,
+            campaign_digest=campaign.digest.hex(),
+            base_digest=campaign.message.base_digest.hex(),
+            rules=campaign.rules,
+            inputs=content.inputs,
+            withdrawn=content.withdrawn,
+            supersedes=before.digest if before else "",
+            parameter_rule=PARAMETER_RULE,
+            buffer_rule=BUFFER_RULE,
+            models=state.models,
+            merged=merged,
+            audit=content.audit,
+            created_unix=int(time.time()),
+            versions={entry.name: entry.version for entry in boundary.versions()},
+        )
+        files.write(target / RECEIPT, receipt.signed(folder.home.signing_key))
+    for entry in receipt.inputs:
+        receipt.proof(entry.site).write(files.make_folder(target / PROOFS) / f"{entry.site}.json")
+    _keep_earlier(folder.merged, target, before.digest if before and not same else "")
+    return receipt
 
 
-def _readable(receipt: pb.Receipt) -> dict[str, object]:
-    """Return a receipt for people: digests in hexadecimal. What counts is the signed file beside it."""
-    found = json_format.MessageToDict(receipt, preserving_proto_field_name=True)
-    for key in ("campaign_digest", "base_digest", "merged_digest"):
-        found[key] = getattr(receipt, key).hex()
-    found["inputs"] = [{"site": i.site, "update_digest": i.update_digest.hex()} for i in receipt.inputs]
-    return dict(found)
+def last_receipt(folder: CampaignFolder) -> Receipt | None:
+    """Return the receipt of the result that is there, or None if there is none.
+
+    Raises:
+        SignatureError: It is not this coordinator's, or was changed.
+        VerificationError: It is damaged.
+
+    """
+    path = folder.merged / RECEIPT
+    if not path.exists():
+        return None
+    return receipts.read(path, signing.public_bytes(folder.home.signing_key))
+
+
+def _keep_earlier(old: Path, target: Path, digest: str) -> None:
+    """Take the superseded receipts over, and with a digest the one that is superseded now."""
+    earlier = sorted((old / SUPERSEDED).glob("*.json"))
+    found = {path.name: path for path in earlier} | ({f"{digest[:12]}.json": old / RECEIPT} if digest else {})
+    for name, path in found.items():
+        files.write(files.make_folder(target / SUPERSEDED) / name, path.read_bytes())

@@ -16,12 +16,13 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
+from coordinator.arrivals import clear
 from coordinator.collecting import Collecting, Pace
 from coordinator.courier import Answer, Courier, kind_of
 from coordinator.evaluating import Evaluating
 from coordinator.folding import Folding
 from coordinator.greeting import Greeter
-from coordinator.home import CampaignFolder, Events
+from coordinator.home import CampaignFolder
 from coordinator.merging import merge
 from coordinator.report.write import write_report
 from coordinator.results import report
@@ -50,7 +51,7 @@ class OneShotMerge(Strategy):
     def __init__(self, folder: CampaignFolder, pace: Pace | None = None) -> None:
         self.folder = folder
         self.campaign = folder.campaign
-        self.events = Events(folder.events)
+        self.events = folder.log()
         self._pace = pace or Pace()
 
     def start(
@@ -90,9 +91,9 @@ class OneShotMerge(Strategy):
             collected = time.monotonic()
             members = list(self._collecting.members.values())
             self.events.note("merging", models=self._collecting.merged())
-            receipt, digest = merge(self.folder, base, members)
+            receipt = merge(self.folder, base, members)
             merged = time.monotonic()
-            self.events.note("merged", models=self._collecting.merged())
+            self.events.note("merged", models=receipt.models, digest=receipt.merged.digest, receipt=receipt.digest)
             self._evaluating = Evaluating(self.folder, base, members, self._courier)
             while self.campaign.rules.evaluate and not self._evaluating.done:
                 self._look()
@@ -104,8 +105,9 @@ class OneShotMerge(Strategy):
                 "merging": merged - collected,
                 "evaluating": time.monotonic() - merged,
             }
-            found = report(self.folder, base, members, receipt, digest, self._evaluating.scores, timings)
+            found = report(self.folder, base, members, receipt, self._evaluating.scores, timings)
             write_report(self.folder.merged, found)
+            self._forget()
             self.events.note("reported", message=found.verdict)
         return Result()
 
@@ -159,6 +161,12 @@ class OneShotMerge(Strategy):
             ", ".join(self.campaign.sites),
             self.campaign.rules.minimum_sites,
         )
+
+    def _forget(self) -> None:
+        """Drop single updates, which nobody needs any more: what stays are the sums, digests and receipts."""
+        if not self.folder.home.settings.keep_updates and self.folder.arrivals.exists():
+            clear(self.folder.arrivals)
+            self.events.note("forgotten", updates=self._collecting.merged())
 
     def _look(self) -> None:
         for site in self._greeter.look(self._courier.nodes()):

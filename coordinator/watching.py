@@ -101,6 +101,9 @@ def sentence(event: Event) -> str:
         "merged": f"merged {event.get('models')} models",
         "evaluating": f"evaluating {event.get('models')} models",
         "evaluated": f"evaluated {event.get('models')} models",
+        "forgotten": f"dropped {event.get('updates')} single updates",
+        "withdrawn": f"update {event.get('digest', '')[:12]} withdrawn",
+        "completed": "a result that a crash had held up was put in its place",
         "reported": str(event.get("message", "")),
     }
     if event["event"] == "progress":

@@ -42,7 +42,7 @@ def atomic(path: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[I
                 os.fsync(file.fileno())
         temporary.replace(path)
         if durable:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise StorageError(
@@ -101,7 +101,8 @@ def write(path: Path, content: bytes | str, *, mode: int = 0o644) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk when this returns."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

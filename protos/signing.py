@@ -30,7 +30,6 @@ from protos.errors import ConfigurationError, SignatureError, UpdateRefusedError
 HELLO = "onebasin/hello/v1"
 UPDATE = "onebasin/update/v1"
 EVALUATION = "onebasin/evaluation/v1"
-RECEIPT = "onebasin/receipt/v1"
 
 M = TypeVar("M", bound=Message)
 
