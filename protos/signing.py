@@ -147,6 +147,22 @@ def public_bytes(key: Ed25519PrivateKey) -> bytes:
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
+def public_key(text: str) -> bytes:
+    """Read a public key that someone typed: 64 hexadecimal digits.
+
+    Raises:
+        ConfigurationError: It is something else.
+
+    """
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise ConfigurationError(f"{text[:70]!r} is no Ed25519 public key", "it has 64 hexadecimal digits")
+    return key
+
+
 def fingerprint(public: bytes) -> str:
     """Return what people read to each other: 20 hexadecimal digits of the public key's SHA-256, in fives."""
     digits = hashlib.sha256(public).hexdigest()[:20]

@@ -47,6 +47,8 @@ class UpdateFile:
         self.file = TensorFile(path)
         try:
             self.envelope = self._envelope()
+            if not self.envelope.payload:
+                raise ValueError("no payload")
             self.header = signing.decode(self.envelope.payload, pb.UpdateHeader, str(path))
         except UpdateRefusedError as error:
             self.close()
