@@ -8,15 +8,16 @@ from client.delivered import Delivered, ForbiddenError
 from client.measuring import measured
 from client.outbox import Outbox
 from client.site import Joined
-from protos import boundary, files, merged, receipt_pb2, signing, update_pb2
+from protos import boundary, files, merged, receipts
 from protos import messages_pb2 as pb
 from protos.boundary import Statistics
-from protos.digest import model_digest, short
+from protos.digest import model_digest
 from protos.errors import UpdateRefusedError
 from protos.manifest import Manifest
+from protos.receipts import Receipt
 from protos.tensorfile import TensorFile
 
-MODEL, RECEIPT = "merged.safetensors", "receipt.binpb"
+MODEL, RECEIPT = "merged.safetensors", "receipt.json"
 """In a campaign's folder at the site."""
 
 log = logging.getLogger("onebasin.site")
@@ -36,6 +37,7 @@ def adopt(joined: Joined, base: TensorFile, request: pb.Adopt, delivered: Delive
         NotDeliveredError: The parameters aren't here, or not whole.
         UpdateRefusedError: Statistics don't fit the base, or the model isn't the one of the receipt.
         SignatureError: The coordinator didn't sign the receipt.
+        VerificationError: It is none.
         StorageError: The disk is full.
 
     """
@@ -54,7 +56,7 @@ def adopt(joined: Joined, base: TensorFile, request: pb.Adopt, delivered: Delive
     part = joined.folder / f"part-{MODEL}"
     with delivered.open(request.digest) as parameters:
         specs, digests = merged.write(part, base, parameters, statistics, metadata, sets)
-    if request.buffer_sets and model_digest(specs, digests) != receipt.merged_digest:
+    if request.buffer_sets and model_digest(specs, digests).hex() != receipt.merged.digest:
         part.unlink()
         raise UpdateRefusedError(f"site {site.name}: the merged model is not the one that the receipt names")
     part.replace(joined.folder / MODEL)
@@ -62,16 +64,14 @@ def adopt(joined: Joined, base: TensorFile, request: pb.Adopt, delivered: Delive
     log.info("the merged model is here: %s", joined.folder / MODEL)
 
 
-def _receipt(joined: Joined, content: bytes) -> receipt_pb2.Receipt:
+def _receipt(joined: Joined, content: bytes) -> Receipt:
     """Check a receipt: that it is the coordinator's, for this campaign, and names this site's update."""
     name, campaign = joined.site.name, joined.campaign
-    envelope = signing.decode(content, update_pb2.Signed, "the receipt")
-    key = campaign.message.coordinator_key
-    found = signing.opened(envelope, signing.RECEIPT, key, receipt_pb2.Receipt, "coordinator")
-    mine = [entry.update_digest for entry in found.inputs if entry.site == name]
-    if found.campaign_digest != campaign.digest:
-        raise UpdateRefusedError(f"site {name}: the receipt is for campaign {short(found.campaign_digest)}")
-    if mine != [Outbox(joined).digest()]:
+    found = receipts.opened(content, campaign.message.coordinator_key, "the receipt")
+    mine = [entry.digest for entry in found.inputs if entry.site == name]
+    if found.campaign_digest != campaign.digest.hex():
+        raise UpdateRefusedError(f"site {name}: the receipt is for campaign {found.campaign_digest[:12]}")
+    if mine != [Outbox(joined).digest().hex()]:
         raise UpdateRefusedError(f"site {name}: the receipt doesn't name this site's update")
     return found
 

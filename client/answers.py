@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from client import adapting
 from client.adopting import adopt
@@ -18,6 +19,7 @@ from client.site import Joined, Site, check_base
 from protos import boundary, signing, update_pb2
 from protos import messages_pb2 as pb
 from protos.campaign import MEASURED
+from protos.digest import sha256
 from protos.errors import (
     AdaptationError,
     BaseMismatchError,
@@ -67,7 +69,43 @@ class RefusedRequestError(OnebasinError):
 
 
 def answer(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer:
-    """Answer a request. Never raises: whatever goes wrong becomes a refusal and a line in the log."""
+    """Answer a request. Never raises: whatever goes wrong becomes a refusal and a line in the log.
+
+    Nothing but a refusal leaves that is not in the audit log.
+    """
+    reply, content = _tried(site, request, node_id, sets)
+    try:
+        _note(site, request, reply, content)
+    except Exception as error:
+        log.error("can't write the audit log: %s", error)
+        return pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.REASON_STORAGE, site=site.name)), {}
+    return reply, content
+
+
+def _note(site: Site, request: pb.Request, reply: pb.Reply, content: Mapping[str, bytes]) -> None:
+    """Write into the audit log what is about to leave, with sizes and digests."""
+    raw = signing.encode(reply)
+    fields: dict[str, Any] = {
+        "campaign": request.campaign_digest.hex(),
+        "request": request.WhichOneof("what"),
+        "reply": reply.WhichOneof("what"),
+        "bytes": len(raw),
+        "sha256": sha256([raw]).hex(),
+    }
+    if reply.WhichOneof("what") == "refusal":
+        fields["reason"] = pb.Refusal.Reason.Name(reply.refusal.reason).removeprefix("REASON_").lower()
+    if reply.WhichOneof("what") == "header":
+        fields["update"] = signing.digest(reply.header).hex()
+    if reply.WhichOneof("what") == "measured":
+        fields["measured"] = signing.digest(reply.measured).hex()
+    if request.submit.parameters:
+        fields["parameters"] = len(request.submit.parameters)
+    for name, sent in content.items():
+        fields[f"{name}_bytes"], fields[f"{name}_sha256"] = len(sent), sha256([sent]).hex()
+    site.audit.note("refused" if "reason" in fields else "left", **fields)
+
+
+def _tried(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer:
     try:
         return _answer(site, request, node_id, sets)
     except RefusedRequestError as error:

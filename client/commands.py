@@ -127,6 +127,23 @@ def adapt(
 
 
 @app.command()
+def export(
+    folder: SiteArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    campaign: CampaignOption = "",
+) -> None:
+    """Write the update into one file: to withdraw it, or to have the merge recomputed from it.
+
+    It holds what was sent and nothing else: parameters and the signed header. Hand it to the coordinator only.
+    """
+    from client.outbox import Outbox
+    from client.site import Site
+
+    digest = Outbox(Site.open(folder).joined(_digest(campaign))).export(output)
+    typer.echo(f"update {digest.hex()[:12]}, {output.stat().st_size / 1e6:.1f} MB: {output}")
+
+
+@app.command()
 def status(folder: SiteArgument, campaign: CampaignOption = "", as_json: JsonOption = False) -> None:
     """Say how far adapting is."""
     from dataclasses import asdict

@@ -13,11 +13,12 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from client.site import Joined
-from protos import boundary, files, flower, signing
+from protos import boundary, files, flower, signing, updatefile
 from protos import update_pb2 as pb
 from protos.boundary import Array, BatchNorm
-from protos.errors import ModelFileError, UpdateRefusedError
+from protos.errors import ConfigurationError, ModelFileError, UpdateRefusedError
 from protos.tensorfile import TensorFile, write_tensors
+from protos.updatefile import UpdateFile
 
 _SAME = "adapt the campaign's base without changing its architecture"
 
@@ -35,7 +36,7 @@ class Outbox:
 
     @property
     def _header(self) -> Path:
-        return self.joined.folder / "outbox" / "update.binpb"
+        return self.joined.folder / "outbox" / updatefile.HEADER
 
     @property
     def ready(self) -> bool:
@@ -61,7 +62,9 @@ class Outbox:
             _write_model(self.model, base, state)
         envelope = signing.signed(signing.UPDATE, header, site.signing_key)
         files.write(self._header, envelope.SerializeToString(deterministic=True))
-        return signing.digest(envelope)
+        digest = signing.digest(envelope)
+        site.audit.note("adapted", campaign=campaign.digest.hex(), digest=digest.hex())
+        return digest
 
     def envelope(self) -> pb.Signed:
         """Return the signed header.
@@ -110,6 +113,27 @@ class Outbox:
             for name, content in flower.split(raw, file.manifest, wanted, f"site {site}"):
                 boundary.check_parameter(listed[name], content, site)
         return raw
+
+    def export(self, path: Path) -> bytes:
+        """Write the update into one file, to be presented once more; return its digest.
+
+        Raises:
+            ModelFileError: There is none, or it is damaged.
+            UpdateRefusedError: The model isn't what was signed.
+            ConfigurationError: There is a file of that name.
+            StorageError: The disk is full.
+
+        """
+        if path.exists():
+            raise ConfigurationError(f"{path} is there already", "choose another name")
+        with UpdateFile(self.model) as update:
+            update.check()
+            updatefile.write(path, update.envelope, update.file)
+        digest = self.digest()
+        self.joined.site.audit.note(
+            "exported", campaign=self.joined.campaign.digest.hex(), digest=digest.hex(), bytes=path.stat().st_size
+        )
+        return digest
 
 
 def _check_buffers(state: Mapping[str, Array], base: TensorFile, site: str) -> None:

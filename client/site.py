@@ -4,6 +4,7 @@
 
     site.toml                     settings
     request.json                  its public keys, to hand to the coordinator
+    audit.jsonl                   what left, was refused, joined; audit.head.json is its end
     keys/signing.pem              Ed25519, signs what leaves
     keys/node, node.pub           Flower's SuperNode authentication
     keys/ca.crt                   the coordinator's certificate authority
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from client.settings import SiteSettings
 from protos import campaign as campaigns
 from protos import files, settings, signing
+from protos.audit import Audit
 from protos.campaign import Campaign
 from protos.digest import file_digest, short
 from protos.enrolment import Request
@@ -74,6 +76,7 @@ class Site:
         files.write(site.node_key.with_suffix(".pub"), public)
         files.write(site.settings_path, _TEMPLATE.format(name=name, address=address, domain=domain))
         site.request().write(site.request_path)
+        site.audit.note("made", site=name, key=signing.public_bytes(site.signing_key).hex())
         return site
 
     @classmethod
@@ -130,6 +133,11 @@ class Site:
         """The key that signs what leaves."""
         return signing.load_key(self.keys / "signing.pem")
 
+    @cached_property
+    def audit(self) -> Audit:
+        """The log of all that leaves, is refused or changes."""
+        return Audit(self.folder, lambda: self.signing_key)
+
     def join(self, campaign_file: Path, base_file: Path, certificate: Path | None = None) -> Joined:
         """Join a campaign: check it and its base, and keep both.
 
@@ -169,6 +177,8 @@ class Site:
             raise StorageError(f"can't copy into {self.folder}: {error.strerror}", "free some space") from error
         files.write(joined.folder / "campaign.binpb", campaign.payload)
         files.write(self.folder / "campaigns" / "current", campaign.digest.hex())
+        base = campaign.message.base_digest.hex()
+        self.audit.note("joined", campaign=campaign.digest.hex(), name=campaign.name, base=base)
         return joined
 
     def joined(self, digest: bytes | None = None) -> Joined:

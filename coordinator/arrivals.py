@@ -17,7 +17,7 @@ from protos import boundary, files, flower, signing
 from protos import update_pb2 as pb
 from protos.assembly import Assembly
 from protos.campaign import Campaign
-from protos.errors import UpdateRefusedError
+from protos.errors import StorageError, UpdateRefusedError
 from protos.manifest import Manifest
 from protos.tensorfile import TensorFile
 
@@ -106,5 +106,14 @@ def kept_header(folder: Path, campaign: Campaign, site: str) -> tuple[pb.UpdateH
 
 
 def clear(folder: Path) -> None:
-    """Drop everything of an arrival."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Drop everything of an arrival, or of all of them.
+
+    Raises:
+        StorageError: It can't be removed.
+
+    """
+    try:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise StorageError(f"can't remove {folder}: {error.strerror}", "remove it by hand") from error

@@ -19,7 +19,7 @@ from pathlib import Path
 from flwr.app import Message
 
 from coordinator.courier import PER_SITE, Answer, Courier, kind_of
-from coordinator.home import CampaignFolder, Events
+from coordinator.home import CampaignFolder
 from coordinator.members import Member, State, refusal
 from protos import flower
 from protos import messages_pb2 as pb
@@ -91,7 +91,7 @@ class Asking(ABC):
     ) -> None:
         self.folder = folder
         self.base = base
-        self.events = Events(folder.events)
+        self.events = folder.log()
         self.merged = [member for member in members if member.state is State.MERGED]
         self.problems: dict[str, str] = {}
         self._courier = courier

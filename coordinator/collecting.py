@@ -12,9 +12,10 @@ from coordinator.arrivals import Arrival, clear, kept_header
 from coordinator.courier import PER_SITE, Answer, Courier, kind_of
 from coordinator.folding import Folding
 from coordinator.greeting import RETRY, Greeted
-from coordinator.home import CampaignFolder, Events
+from coordinator.home import CampaignFolder
 from coordinator.members import Member, State, refusal
 from coordinator.merge.state import MergeState
+from coordinator.merging import last_receipt
 from protos import flower, update_pb2
 from protos import messages_pb2 as pb
 from protos.assembly import parts
@@ -55,13 +56,14 @@ class Collecting:
         self.rules = folder.campaign.rules
         self.started = time.monotonic()
         self.members = {site: Member(site, self.started) for site in self.campaign.sites}
-        self.events = Events(folder.events)
+        self.events = folder.log()
         self._folder = folder
         self._base = base
         self._courier = courier
         self._folding = folding
         self._pace = pace
         self._submit = folder.home.settings.submit
+        self._keep = folder.home.settings.keep_updates or self.rules.compare_single_models
 
     @property
     def left(self) -> float:
@@ -73,18 +75,29 @@ class Collecting:
         return sum(member.state is State.MERGED for member in self.members.values())
 
     def resume(self) -> None:
-        """Find out what an earlier run folded already: its digests stand in the state itself."""
+        """Find out what an earlier run folded already: its digests stand in the state itself.
+
+        Whose they are says the update's header or, where that was dropped, the receipt.
+        """
         if not self._folder.state.exists():
             return
         with MergeState(self._folder.state) as state:
             state.check()
             inside = state.digests
+        receipt = last_receipt(self._folder)
+        named = {entry.site: bytes.fromhex(entry.digest) for entry in receipt.inputs} if receipt else {}
+        withdrawn = {entry.site for entry in receipt.withdrawn} if receipt else set()
         for member in self.members.values():
             kept = kept_header(self._arrival(member.site), self.campaign, member.site)
-            if kept is not None and kept[1].hex() in inside:
-                member.header, member.digest = kept
-                member.state = State.MERGED
+            header, digest = kept or (None, named.get(member.site, b""))
+            if digest.hex() in inside:
+                member.header, member.digest, member.state = header, digest, State.MERGED
+                if not self._keep:
+                    Arrival.model_in(self._arrival(member.site)).unlink(missing_ok=True)
                 self.events.note("already-folded", member.site, digest=member.digest.hex())
+            elif member.site in withdrawn:
+                member.state, member.reason = State.WITHDRAWN, f"site {member.site} withdrew its update"
+                clear(self._arrival(member.site))
 
     # ------------------------------------------------------ what is due now
 
@@ -156,7 +169,7 @@ class Collecting:
         for arrival in self._folding.step():
             member = self.members[arrival.site]
             member.state, member.seconds = State.MERGED, time.monotonic() - self.started
-            if not self.rules.compare_single_models:
+            if not self._keep:
                 arrival.forget()
             self.events.note("folded", member.site, digest=member.digest.hex())
 
@@ -274,8 +287,9 @@ class Collecting:
         """
         lost = [member for member in self.members.values() if member.state in (State.REFUSED, State.MISSING)]
         possible = len(self.members) - len(lost)
-        merged, needed = self.merged(), self.rules.minimum_sites
-        if (merged if final else possible) >= needed:
+        withdrawn = sum(member.state is State.WITHDRAWN for member in self.members.values())
+        needed = self.rules.minimum_sites  # those that withdrew had delivered: the operator let them go
+        if (self.merged() + withdrawn if final else possible) >= needed:
             return
         reasons = "; ".join(member.reason for member in lost)
         raise QuorumError(
@@ -286,13 +300,17 @@ class Collecting:
 
     def _refuse(self, member: Member, reason: str) -> None:
         member.state, member.reason = State.REFUSED, reason
-        if member.arrival is not None:
-            clear(member.arrival.folder)
+        self._drop(member)
         self.events.note("refused", member.site, message=reason)
 
     def _miss(self, member: Member, reason: str) -> None:
         member.state, member.reason = State.MISSING, reason
+        self._drop(member)
         self.events.note("missing", member.site, message=reason)
 
+    def _drop(self, member: Member) -> None:
+        if member.arrival is not None:
+            clear(member.arrival.folder)
+
     def _arrival(self, site: str) -> Path:
-        return self._folder.path / "arrivals" / site
+        return self._folder.arrivals / site

@@ -116,6 +116,7 @@ def register(
     for path in request:
         found = Request.read(path)
         flower.register(home, found)
+        home.audit.note("approved", site=found.site, fingerprint=found.fingerprint)
         typer.echo(f"registered {found.site}, fingerprint {found.fingerprint}")
 
 
@@ -138,6 +139,47 @@ def run(folder: HomeArgument, name: NameArgument) -> None:
     run_campaign(found, show)
     Console().print(results_table(from_json((found.merged / "report.json").read_text())))
     typer.echo(f"merged model, card, receipt and report: {found.merged}")
+
+
+@app.command()
+def withdraw(
+    folder: HomeArgument,
+    name: NameArgument,
+    site: Annotated[str, typer.Argument(help="The site.", metavar="SITE")],
+    update: Annotated[
+        Path | None,
+        typer.Option(
+            help="The update's file, from `onebasin site export`; not needed if updates are kept here.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if fewer sites remain than the rules ask for.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a site's update out of the merge, as if it had never been there.
+
+    The update is presented once more, compared with the one that was merged, and subtracted exactly. The merged
+    model is written anew, with a receipt that supersedes the old one. Running the campaign again has it judged.
+    """
+    from coordinator.home import Home
+    from coordinator.withdrawing import withdraw as take_out
+
+    found = Home.open(folder).campaign(name)
+    receipt = take_out(found, site, update, force=force)
+    if as_json:
+        content = {
+            "site": site,
+            "receipt": receipt.digest,
+            "supersedes": receipt.supersedes,
+            "digest": receipt.merged.digest,
+            "sites": [entry.site for entry in receipt.inputs],
+        }
+        typer.echo(json.dumps(content, indent=1))
+        return
+    typer.echo(f"withdrew site {site}; merged now: {', '.join(entry.site for entry in receipt.inputs)}")
+    typer.echo(f"model {receipt.merged.digest[:12]}, receipt {receipt.digest[:12]}: {found.merged}")
 
 
 @app.command()

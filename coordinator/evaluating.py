@@ -62,7 +62,9 @@ class Evaluating(Asking):
         self._rules = folder.campaign.rules
         self._midpoint = midpoint_digest(folder)
         self._singles = [member for member in members if member.state is State.MERGED]
-        self._digests = {member.site: _digest(member, base) for member in self._singles}
+        kept = all(Arrival.model_in(folder.arrivals / member.site).exists() for member in self._singles)
+        self._comparing = self._rules.compare_single_models and kept  # not again, once they are dropped
+        self._digests = {member.site: _digest(member, base) for member in self._singles if self._comparing}
         self._measured = measured
         self._statistics = self._sets(folder, base)
         self.scores: dict[str, dict[str, Score]] = {}
@@ -71,8 +73,8 @@ class Evaluating(Asking):
     def models(self, member: Member) -> Mapping[bytes, Path]:
         """Name the mid-point and, if the rules let them travel, the other sites' models."""
         found = {self._midpoint: self.folder.merged / MODEL}
-        if self._rules.compare_single_models:
-            arrivals = self.folder.path / "arrivals"
+        if self._comparing:
+            arrivals = self.folder.arrivals
             others = [other.site for other in self._singles if other is not member]
             found.update({self._digests[site]: Arrival.model_in(arrivals / site) for site in others})
         return found
@@ -80,7 +82,8 @@ class Evaluating(Asking):
     def question(self, member: Member, nonce: bytes) -> pb.Request:
         """Name what a site is to judge, with the statistics that it has not itself."""
         candidates = list(self._candidates(member.site))
-        self.events.note("evaluating", member.site, models=len(candidates))
+        delivered = [digest.hex() for digest in self.models(member)]
+        self.events.note("evaluating", member.site, models=len(candidates), delivered=delivered)
         sets = [boundary.wire_set(name, found) for name, found in self._statistics.items()]
         return pb.Request(evaluate=pb.Evaluate(nonce=nonce, candidates=candidates, buffer_sets=sets))
 
@@ -117,11 +120,10 @@ class Evaluating(Asking):
         """Return the sets of statistics that are compared, by name."""
         single = {m.site: boundary.statistics(m.header) for m in self._singles if m.header is not None}
         with MergeState(folder.state) as state:
-            sets: dict[str, Statistics] = {
-                POOLED: pooled_statistics([(1, state)], base),
-                AVERAGED: {layer: uniform([found[layer] for found in single.values()]) for layer in base.layers},
-            }
-        if self._rules.compare_single_models:
+            sets: dict[str, Statistics] = {POOLED: pooled_statistics([(1, state)], base)}
+        if len(single) == len(self._singles):  # else they were dropped after an earlier run
+            sets[AVERAGED] = {layer: uniform([found[layer] for found in single.values()]) for layer in base.layers}
+        if self._comparing:
             sets.update({f"site:{site}": found for site, found in single.items()})
         if self._measured.found:
             sets[POOLED_RECALIBRATED] = pooled_measured(self._measured)
@@ -132,7 +134,7 @@ class Evaluating(Asking):
     def _candidates(self, at: str) -> Iterator[pb.Candidate]:
         """Name what a site is to judge."""
         yield pb.Candidate(key="base", parameters=_BASE, buffers=_BASE)
-        for site in [m.site for m in self._singles] if self._rules.compare_single_models else [at]:
+        for site in [m.site for m in self._singles] if self._comparing else [at]:
             if site == at:
                 yield pb.Candidate(key=f"single:{site}", parameters=_OWN, buffers=_OWN)
             else:

@@ -3,6 +3,7 @@
 ::
 
     coordinator.toml          settings
+    audit.jsonl               what arrived, was refused, approved, merged, withdrawn; audit.head.json is its end
     keys/                     CA, SuperLink certificate, Ed25519 key that signs receipts
     flower/                   Flower's own files
     campaigns/<name>/         one per campaign, see `CampaignFolder`
@@ -23,9 +24,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from coordinator import certificates
+from coordinator import certificates, publishing
 from protos import campaign as campaigns
 from protos import files, settings, signing
+from protos.audit import Audit
 from protos.campaign import Campaign, Rules
 from protos.digest import file_digest
 from protos.errors import BaseMismatchError, ConfigurationError, ModelFileError, StorageError
@@ -36,6 +38,8 @@ _TEMPLATE = """\
 # The Control API has no accounts: whoever reaches it can submit code. Keep it on loopback.
 control_port = {control_port}
 fleet_address = "{fleet_address}"
+# Single updates are dropped once a run is over: sums, digests and receipts stay.
+keep_updates = false
 
 [submit]
 # Sites send a few parts at a time, which bounds the memory of the SuperLink and of the coordinator.
@@ -65,12 +69,14 @@ class CoordinatorSettings:
     Attributes:
         control_port: Port of Flower's Control API, on loopback.
         fleet_address: Where sites connect: host and port of the Fleet API.
+        keep_updates: Whether single updates stay here after a run, instead of the sums alone.
         submit: How updates are asked for.
 
     """
 
     control_port: int
     fleet_address: str
+    keep_updates: bool = False
     submit: SubmitSettings = field(default_factory=SubmitSettings)
 
 
@@ -118,6 +124,7 @@ class Home:
             part_mebibytes=submit.part_mebibytes,
         )
         files.write(home.settings_path, text)
+        home.audit.note("made", hosts=list(hosts), key=signing.public_bytes(home.signing_key).hex())
         return home
 
     @classmethod
@@ -157,6 +164,11 @@ class Home:
     def signing_key(self) -> Ed25519PrivateKey:
         """The key that signs receipts."""
         return signing.load_key(self.keys / "signing.pem")
+
+    @cached_property
+    def audit(self) -> Audit:
+        """The log of all that matters here."""
+        return Audit(self.folder, lambda: self.signing_key)
 
     def create(self, name: str, base: Path, *, members: Mapping[str, bytes], rules: Rules) -> CampaignFolder:
         """Lay down a campaign.
@@ -204,6 +216,7 @@ class Home:
             shutil.rmtree(folder.path, ignore_errors=True)
             raise StorageError(f"can't copy the base: {error.strerror}", "free some space") from error
         files.write(folder.campaign_file, campaign.payload)
+        self.audit.note("created", campaign=name, digest=campaign.digest.hex(), members=list(campaign.sites))
         return folder
 
     def campaign(self, name: str) -> CampaignFolder:
@@ -227,11 +240,11 @@ class CampaignFolder:
 
         campaign.binpb  base.safetensors
         events.jsonl  run.lock            one line per event; held while a run is on
-        arrivals/<site>/                  an update on its way in, and its signed header
+        arrivals/<site>/                  an update on its way in, and its signed header; until the run is over
         state.safetensors                 the merge state
         evaluations/<site>.binpb          signed scores
         outcome.json                      the end, good or bad
-        merged/                           model, card, receipt, report
+        merged/                           model, card, receipt, proofs, report; earlier receipts
     """
 
     home: Home
@@ -253,14 +266,23 @@ class CampaignFolder:
         return self.path / "state.safetensors"
 
     @property
+    def arrivals(self) -> Path:
+        """The folder of single updates, each in one of its own by site."""
+        return self.path / "arrivals"
+
+    @property
     def merged(self) -> Path:
         """The folder of the result."""
         return self.path / "merged"
 
     @property
     def events(self) -> Path:
-        """The log of events."""
+        """The file of events."""
         return self.path / "events.jsonl"
+
+    def log(self) -> Events:
+        """Return the log of events, which passes those that matter on to the audit log."""
+        return Events(self.events, self.home.audit, self.path.name)
 
     @cached_property
     def campaign(self) -> Campaign:
@@ -270,6 +292,8 @@ class CampaignFolder:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the campaign: two runs at once would write one merge state. A dead run holds nothing.
+
+        A result that a crash kept from its place is put there first.
 
         Raises:
             ConfigurationError: Another run holds it.
@@ -282,6 +306,8 @@ class CampaignFolder:
                 raise ConfigurationError(
                     f"campaign {self.path.name} is running already", "watch it: onebasin coordinator status"
                 ) from None
+            if publishing.finish(self.path):
+                self.log().note("completed")
             yield
 
     def outcome(self) -> dict[str, Any] | None:
@@ -301,20 +327,42 @@ class CampaignFolder:
         (self.path / "outcome.json").unlink(missing_ok=True)
 
 
-class Events:
-    """The log of a campaign: one JSON object per line, appended and flushed at once."""
+AUDITED = frozenset(
+    {
+        *("connected", "stranger", "arrived", "refused", "missing", "folded", "merged", "evaluating", "evaluated"),
+        *("not-evaluated", "forgotten", "withdrawn", "completed"),
+    }
+)
+"""Events that go into the audit log too: not how far somebody is, but what came, went or was decided."""
 
-    def __init__(self, path: Path) -> None:
+
+class Events:
+    """The log of a campaign: one JSON object per line, appended and flushed at once.
+
+    Args:
+        path: Its file.
+        audit: Where those that are `AUDITED` are written as well.
+        campaign: The campaign's name, for the audit log.
+
+    """
+
+    def __init__(self, path: Path, audit: Audit | None = None, campaign: str = "") -> None:
         self._path = path
+        self._audit = audit
+        self._campaign = campaign
 
     def note(self, event: str, site: str = "", **fields: Any) -> None:
         """Append an event.
 
         Raises:
+            VerificationError: The audit log was changed, so nothing can be added to it.
             StorageError: The disk is full.
 
         """
-        line = {"time": round(time.time(), 3), "event": event, **({"site": site} if site else {}), **fields}
+        named = {**({"site": site} if site else {}), **fields}
+        if self._audit is not None and event in AUDITED:
+            self._audit.note(event, campaign=self._campaign, **named)
+        line = {"time": round(time.time(), 3), "event": event, **named}
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")

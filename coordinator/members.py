@@ -11,7 +11,7 @@ from protos import update_pb2
 
 
 class State(Enum):
-    """How far a member is. The last three are final."""
+    """How far a member is. The last four are final."""
 
     ABSENT = "absent"
     CONNECTED = "connected"
@@ -22,11 +22,12 @@ class State(Enum):
     MERGED = "merged"
     REFUSED = "refused"
     MISSING = "missing"
+    WITHDRAWN = "withdrawn"
 
     @property
     def final(self) -> bool:
         """Whether the member has nothing more to do before the merge."""
-        return self in (State.MERGED, State.REFUSED, State.MISSING)
+        return self in (State.MERGED, State.REFUSED, State.MISSING, State.WITHDRAWN)
 
 
 @dataclass
@@ -42,10 +43,10 @@ class Member:
         restarts: How often its adapting process was found dead and started again.
         arrival: Its update, arriving.
         parts: Parts of it that are still to be asked for.
-        header: The header of its update, once merged.
+        header: The header of its update, once merged; None if it was dropped after an earlier run.
         digest: The update's digest.
         seconds: Time from the start of the run until it was merged.
-        reason: Why it is refused or missing.
+        reason: Why it is refused, missing or withdrawn.
 
     """
 

@@ -1,39 +1,30 @@
-"""From a campaign's merge state to its merged model and receipt."""
+"""From a campaign's merge state to its merged model, with the receipt and each site's proof."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from google.protobuf import json_format
-
+from coordinator import publishing
 from coordinator.home import CampaignFolder
 from coordinator.members import Member, State
 from coordinator.merge.midpoint import pooled_statistics, write_midpoint
 from coordinator.merge.pooling import pool
 from coordinator.merge.state import MergeState
-from protos import boundary, files, signing
+from protos import boundary, files, receipts, signing
 from protos import merged as merged_file
-from protos import receipt_pb2 as pb
+from protos.audit import Anchor
 from protos.boundary import BatchNorm, Statistics
-from protos.campaign import KEPT_AT_SITES, WIRE_VERSION
-from protos.digest import model_digest, parameters_digest
+from protos.campaign import KEPT_AT_SITES
+from protos.digest import model_digest, parameters_digest, stream_digest
+from protos.errors import ModelFileError
 from protos.manifest import Manifest
-from protos.merged import LIMIT_KEY, SETS
+from protos.receipts import BUFFER_RULE, BUFFER_RULES, PARAMETER_RULE, Input, Merged, Receipt
 from protos.tensorfile import TensorFile
 
-PARAMETER_RULE = "uniform-midpoint"
-BUFFER_RULES = {
-    "pooled": "gaussian-pooled",
-    "pooled-recalibrated": "gaussian-pooled-recalibrated",
-    "routed": "routed",
-}
-"""What a receipt says of a model's statistics, by the campaign's rule.
-
-Where each site has its own, the coordinator's model has the pooled ones."""
-MODEL, RECEIPT = "merged.safetensors", "receipt.binpb"
+MODEL, RECEIPT, PROOFS, SUPERSEDED = "merged.safetensors", "receipt.json", "proofs", "superseded"
 
 
 @dataclass(frozen=True)
@@ -44,8 +35,10 @@ class Measured:
     digests: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def merge(folder: CampaignFolder, base: TensorFile, members: list[Member]) -> tuple[pb.Receipt, bytes]:
-    """Write the merged model and its signed receipt into the campaign's ``merged`` folder.
+def merge(folder: CampaignFolder, base: TensorFile, members: list[Member]) -> Receipt:
+    """Write the merged model, its signed receipt and the sites' proofs into the campaign's ``merged`` folder.
+
+    Its statistics are the updates', pooled.
 
     Args:
         folder: The campaign.
@@ -53,63 +46,37 @@ def merge(folder: CampaignFolder, base: TensorFile, members: list[Member]) -> tu
         members: Its members; those that are merged must be exactly what the state holds.
 
     Returns:
-        The receipt, and the digest of what was signed.
+        The receipt: the one that is there already if the merge is the same.
 
     Raises:
-        StorageError: The disk is full.
+        ModelFileError: The state holds an update that no header and no receipt names.
+        VerificationError: The receipt that is there is damaged, or the audit log was changed.
+        StorageError: The disk is full; what was there is untouched.
 
     """
-    campaign = folder.campaign
-    files.make_folder(folder.merged)
+    return _publish(folder, base, members, Measured())
+
+
+def finish(folder: CampaignFolder, base: TensorFile, members: list[Member], measured: Measured) -> Receipt:
+    """Write the result anew, with statistics that sites measured for the merged model; see `merge`."""
+    return _publish(folder, base, members, measured)
+
+
+def _publish(folder: CampaignFolder, base: TensorFile, members: list[Member], measured: Measured) -> Receipt:
     merged = [member for member in members if member.state is State.MERGED]
-    metadata = {
-        "format": "pt",
-        "model": campaign.message.model,
-        "classes": str(campaign.message.classes),
-        "campaign": campaign.digest.hex(),
-        "base": campaign.message.base_digest.hex(),
-    }
-    with MergeState(folder.state) as state:
-        if state.digests != {member.digest.hex() for member in merged}:
-            raise AssertionError("the merge state holds other updates than its journal says")
-        terms = [(1, state)]
-        buffers = pooled_statistics(terms, base.manifest)
+    with publishing.result(folder.path) as making, MergeState(folder.state) as state:
         state.check()
-        digests = write_midpoint(folder.merged / MODEL, base, terms, buffers, metadata)
-        models = state.models
-    return _receipt(folder, merged, model_digest(base.manifest.tensors, digests), models, BUFFER_RULES["pooled"])
-
-
-def finish(
-    folder: CampaignFolder, base: TensorFile, members: list[Member], measured: Measured
-) -> tuple[pb.Receipt, bytes]:
-    """Give the merged model the statistics that sites measured for it, and write its receipt anew.
-
-    Args:
-        folder: The campaign; :func:`merge` has written its model with pooled statistics.
-        base: Its base, open.
-        members: Its members.
-        measured: What they measured: at least one's.
-
-    Returns:
-        The receipt, and the digest of what was signed.
-
-    Raises:
-        MergeRangeError: A statistic is more than the base's dtype holds.
-        StorageError: The disk is full. The model is the old one or the new one, whole.
-
-    """
-    rule = folder.campaign.rules.buffers
-    path = folder.merged / MODEL
-    with MergeState(folder.state) as state, TensorFile(path) as midpoint:
-        pooled = pooled_statistics([(1, state)], base.manifest)
-        models = state.models
-        sets = measured.found if rule == "routed" else {}
-        statistics = pooled if sets else pooled_measured(measured)
-        metadata = {key: value for key, value in midpoint.metadata.items() if key not in (SETS, LIMIT_KEY)}
-        specs, digests = merged_file.write(path, base, midpoint, statistics, metadata, sets)
-    merged = [member for member in members if member.state is State.MERGED]
-    return _receipt(folder, merged, model_digest(specs, digests), models, BUFFER_RULES[rule], measured.digests)
+        before = last_receipt(folder)
+        updates = {member.site: member.digest.hex() for member in merged}
+        content = Content(
+            inputs=tuple(
+                Input(site, digest, measured.digests.get(site, b"").hex()) for site, digest in updates.items()
+            ),
+            withdrawn=before.withdrawn if before else (),
+            audit=folder.home.audit.note("merging", campaign=folder.path.name, updates=updates),
+            measured=measured,
+        )
+        return write(making / publishing.MERGED, folder, base, state, content)
 
 
 def pooled_measured(measured: Measured) -> dict[str, BatchNorm]:
@@ -136,44 +103,107 @@ def midpoint_digest(folder: CampaignFolder) -> bytes:
         return parameters_digest(model)
 
 
-def _receipt(
-    folder: CampaignFolder,
-    merged: list[Member],
-    digest: bytes,
-    models: int,
-    buffer_rule: str,
-    measured: Mapping[str, bytes] | None = None,
-) -> tuple[pb.Receipt, bytes]:
+@dataclass(frozen=True)
+class Content:
+    """What a receipt says of the updates.
+
+    Attributes:
+        inputs: Those in the merge state.
+        withdrawn: Those that were taken out of it.
+        audit: The end of the audit log.
+        measured: Statistics that sites measured for the merged model, if it is to have them.
+
+    """
+
+    inputs: tuple[Input, ...]
+    withdrawn: tuple[Input, ...]
+    audit: Anchor
+    measured: Measured = field(default_factory=Measured)
+
+
+def write(target: Path, folder: CampaignFolder, base: TensorFile, state: MergeState, content: Content) -> Receipt:
+    """Write a complete result into an empty folder: model, receipt, proofs, and the receipts before it.
+
+    Args:
+        target: The folder.
+        folder: The campaign, with the result that this one will replace.
+        base: Its base, open.
+        state: What is merged, checked.
+        content: What the receipt says of it.
+
+    """
     campaign = folder.campaign
-    known = measured or {}
-    receipt = pb.Receipt(
-        wire_version=WIRE_VERSION,
-        campaign_digest=campaign.digest,
-        base_digest=campaign.message.base_digest,
-        inputs=[
-            pb.Input(site=m.site, update_digest=m.digest, measured_digest=known.get(m.site, b"")) for m in merged
-        ],
-        parameter_rule=PARAMETER_RULE,
-        buffer_rule=buffer_rule,
-        merged_digest=digest,
-        models=models,
-        created_unix=int(time.time()),
-        versions=boundary.versions(),
+    if state.digests != {entry.digest for entry in content.inputs}:
+        raise ModelFileError(
+            f"{folder.state} holds other updates than the headers and receipts beside it say",
+            "restore arrivals and merged from a copy, or remove the state and collect the updates again",
+        )
+    metadata = {
+        "format": "pt",
+        "model": campaign.message.model,
+        "classes": str(campaign.message.classes),
+        "campaign": campaign.digest.hex(),
+        "base": campaign.message.base_digest.hex(),
+    }
+    terms = [(1, state)]
+    pooled = pooled_statistics(terms, base.manifest)
+    specs, digests = base.manifest.tensors, write_midpoint(target / MODEL, base, terms, pooled, metadata)
+    if found := content.measured.found:
+        sets = found if campaign.rules.buffers == "routed" else {}
+        statistics = pooled if sets else pooled_measured(content.measured)
+        with TensorFile(target / MODEL) as midpoint:
+            specs, digests = merged_file.write(target / MODEL, base, midpoint, statistics, metadata, sets)
+    merged = Merged(MODEL, stream_digest(target / MODEL), model_digest(specs, digests).hex())
+    before = last_receipt(folder)
+    same = before is not None and (before.inputs, before.withdrawn, before.merged) == (
+        content.inputs,
+        content.withdrawn,
+        merged,
     )
-    envelope = signing.signed(signing.RECEIPT, receipt, folder.home.signing_key)
-    files.write(folder.merged / RECEIPT, envelope.SerializeToString(deterministic=True))
-    files.write(folder.merged / "receipt.json", json.dumps(_readable(receipt), indent=1) + "\n")
-    return receipt, signing.digest(envelope)
+    if before is not None and same:
+        receipt = before
+        files.write(target / RECEIPT, (folder.merged / RECEIPT).read_bytes())
+    else:
+        receipt = Receipt(
+            campaign=campaign.name,
+            campaign_digest=campaign.digest.hex(),
+            base_digest=campaign.message.base_digest.hex(),
+            rules=campaign.rules,
+            inputs=content.inputs,
+            withdrawn=content.withdrawn,
+            supersedes=before.digest if before else "",
+            parameter_rule=PARAMETER_RULE,
+            buffer_rule=BUFFER_RULES[campaign.rules.buffers] if found else BUFFER_RULE,
+            models=state.models,
+            merged=merged,
+            audit=content.audit,
+            created_unix=int(time.time()),
+            versions={entry.name: entry.version for entry in boundary.versions()},
+        )
+        files.write(target / RECEIPT, receipt.signed(folder.home.signing_key))
+    for entry in receipt.inputs:
+        receipt.proof(entry.site).write(files.make_folder(target / PROOFS) / f"{entry.site}.json")
+    _keep_earlier(folder.merged, target, before.digest if before and not same else "")
+    return receipt
 
 
-def _readable(receipt: pb.Receipt) -> dict[str, object]:
-    """Return a receipt for people: digests in hexadecimal. What counts is the signed file beside it."""
-    found = json_format.MessageToDict(receipt, preserving_proto_field_name=True)
-    for key in ("campaign_digest", "base_digest", "merged_digest"):
-        found[key] = getattr(receipt, key).hex()
-    found["inputs"] = [
-        {"site": i.site, "update_digest": i.update_digest.hex()}
-        | ({"measured_digest": i.measured_digest.hex()} if i.measured_digest else {})
-        for i in receipt.inputs
-    ]
-    return dict(found)
+def last_receipt(folder: CampaignFolder) -> Receipt | None:
+    """Return the receipt of the result that is there, or None if there is none.
+
+    Raises:
+        SignatureError: It is not this coordinator's, or was changed.
+        VerificationError: It is damaged.
+
+    """
+    path = folder.merged / RECEIPT
+    if not path.exists():
+        return None
+    return receipts.read(path, signing.public_bytes(folder.home.signing_key))
+
+
+def _keep_earlier(old: Path, target: Path, digest: str) -> None:
+    """Take the superseded receipts over, and with a digest the one that is superseded now."""
+    earlier = sorted((old / SUPERSEDED).glob("*.json"))
+    found = {path.name: path for path in earlier} | ({f"{digest[:12]}.json": old / RECEIPT} if digest else {})
+    for name, path in found.items():
+        files.write(files.make_folder(target / SUPERSEDED) / name, path.read_bytes())

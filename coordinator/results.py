@@ -18,8 +18,8 @@ from coordinator.report.model import Score as ReportedScore
 from coordinator.report.palette import CITYSCAPES, KIND_NAMES
 from coordinator.report.verdict import conclude
 from protos import boundary
-from protos import receipt_pb2 as pb
 from protos.campaign import BUFFERS
+from protos.receipts import Receipt
 from protos.tensorfile import TensorFile
 
 
@@ -27,8 +27,7 @@ def report(
     folder: CampaignFolder,
     base: TensorFile,
     members: list[Member],
-    receipt: pb.Receipt,
-    receipt_digest: bytes,
+    receipt: Receipt,
     scores: Mapping[str, Mapping[str, Score]],
     timings: Mapping[str, float],
 ) -> Report:
@@ -39,7 +38,6 @@ def report(
         base: Its base, open.
         members: Its members, all in a final state.
         receipt: What was merged.
-        receipt_digest: The signed receipt's digest.
         scores: By site, then by candidate's key.
         timings: Seconds by step of the run.
 
@@ -57,11 +55,11 @@ def report(
             ),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             classes=class_names(campaign.message.classes),
-            receipt_digest=receipt_digest.hex(),
+            receipt_digest=receipt.digest,
             rows=list(rows(scores, campaign.sites, campaign.rules.buffers)),
             sites=[_site(folder, base, member) for member in members],
             merged=Merged(
-                digest=receipt.merged_digest.hex(),
+                digest=receipt.merged.digest,
                 file=MODEL,
                 parameters=sum(spec.size for spec in parameters.values()),
                 batch_norm_layers=len(base.manifest.layers),
@@ -69,7 +67,7 @@ def report(
             ),
             divergence=divergence(members),
             timings={name: round(seconds, 3) for name, seconds in timings.items()},
-            versions={entry.name: entry.version for entry in receipt.versions},
+            versions=dict(receipt.versions),
         )
     )
 
@@ -125,9 +123,13 @@ def _row(
 
 
 def _site(folder: CampaignFolder, base: TensorFile, member: Member) -> SiteSummary:
-    if member.header is None or member.state is not State.MERGED:
+    if member.state is not State.MERGED:
         return SiteSummary(site=member.site, state=member.state.value, message=member.reason)
-    kept = Arrival.model_in(folder.path / "arrivals" / member.site)
+    if member.header is None:
+        dropped = "its update was dropped after an earlier run"
+        digest = member.digest.hex()
+        return SiteSummary(site=member.site, state=member.state.value, update_digest=digest, message=dropped)
+    kept = Arrival.model_in(folder.arrivals / member.site)
     distance = None
     if kept.exists():  # only where the rules let the coordinator keep it
         with TensorFile(kept) as model:

@@ -18,13 +18,14 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from coordinator.adopting import Adopting
+from coordinator.arrivals import clear
 from coordinator.asking import Asking, Held
 from coordinator.collecting import Collecting, Pace
 from coordinator.courier import Answer, Courier, kind_of
 from coordinator.evaluating import Evaluating
 from coordinator.folding import Folding
 from coordinator.greeting import Greeter
-from coordinator.home import CampaignFolder, Events
+from coordinator.home import CampaignFolder
 from coordinator.measuring import Measuring
 from coordinator.merging import Measured, finish, merge, sets_for_sites
 from coordinator.report.write import write_report
@@ -55,7 +56,7 @@ class OneShotMerge(Strategy):
     def __init__(self, folder: CampaignFolder, pace: Pace | None = None) -> None:
         self.folder = folder
         self.campaign = folder.campaign
-        self.events = Events(folder.events)
+        self.events = folder.log()
         self._pace = pace or Pace()
 
     def start(
@@ -95,15 +96,16 @@ class OneShotMerge(Strategy):
             collected = time.monotonic()
             members = list(self._collecting.members.values())
             self.events.note("merging", models=self._collecting.merged())
-            receipt, digest = merge(self.folder, base, members)
+            receipt = merge(self.folder, base, members)
             merged = time.monotonic()
-            self.events.note("merged", models=self._collecting.merged())
+            self.events.note("merged", models=receipt.models, digest=receipt.merged.digest, receipt=receipt.digest)
             rules, held, measured = self.campaign.rules, Held(), Measured()
             if rules.buffers in MEASURED:
                 measuring = Measuring(self.folder, base.manifest, members, self._courier, held)
                 self._ask(measuring, grid)
                 measured = measuring.measured()
-                receipt, digest = finish(self.folder, base, members, measured)
+                receipt = finish(self.folder, base, members, measured)
+                self.events.note("finished", digest=receipt.merged.digest, receipt=receipt.digest)
             finished = time.monotonic()
             scores = {}
             if rules.evaluate:
@@ -121,8 +123,9 @@ class OneShotMerge(Strategy):
                 "evaluating": evaluated - finished,
                 "delivering": time.monotonic() - evaluated,
             }
-            found = report(self.folder, base, members, receipt, digest, scores, timings)
+            found = report(self.folder, base, members, receipt, scores, timings)
             write_report(self.folder.merged, found)
+            self._forget()
             self.events.note("reported", message=found.verdict)
         return Result()
 
@@ -186,6 +189,12 @@ class OneShotMerge(Strategy):
             self._courier.push(self.configure_evaluate(1, arrays, config, grid))
             self.aggregate_evaluate(1, self._courier.replies())
             time.sleep(TICK)
+
+    def _forget(self) -> None:
+        """Drop single updates, which nobody needs any more: what stays are the sums, digests and receipts."""
+        if not self.folder.home.settings.keep_updates and self.folder.arrivals.exists():
+            clear(self.folder.arrivals)
+            self.events.note("forgotten", updates=self._collecting.merged())
 
     def _look(self) -> None:
         for site in self._greeter.look(self._courier.nodes()):

@@ -104,6 +104,10 @@ def sentence(event: Event) -> str:
         "measuring": "asked for statistics of the merged model",
         "measured": "measured statistics of the merged model",
         "adopted": "has the merged model",
+        "finished": "gave the merged model the statistics that were measured",
+        "forgotten": f"dropped {event.get('updates')} single updates",
+        "withdrawn": f"update {event.get('digest', '')[:12]} withdrawn",
+        "completed": "a result that a crash had held up was put in its place",
         "reported": str(event.get("message", "")),
     }
     if event["event"] == "progress":

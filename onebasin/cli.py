@@ -15,6 +15,8 @@ from client.commands import app as site_app
 from coordinator.commands import app as coordinator_app
 from coordinator.offline.basin import basin
 from coordinator.offline.commands import diff, inspect, merge
+from coordinator.verify_command import verify
+from onebasin.audit_command import app as audit_app
 from onebasin.sweep_command import sweep
 from protos.errors import OnebasinError
 
@@ -31,7 +33,8 @@ app = typer.Typer(
 app.add_typer(coordinator_app, name="coordinator")
 app.add_typer(site_app, name="site")
 app.add_typer(base_app, name="base")
-for command in (merge, inspect, diff, basin, sweep):
+app.add_typer(audit_app, name="audit")
+for command in (merge, inspect, diff, basin, sweep, verify):
     app.command()(command)
 
 INTERRUPTED = 130

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from protos.errors import ModelFileError
 from protos.manifest import TensorSpec
 
 if TYPE_CHECKING:
@@ -27,6 +29,20 @@ def sha256(chunks: Iterable[bytes | memoryview]) -> bytes:
     for chunk in chunks:
         state.update(chunk)
     return state.digest()
+
+
+def stream_digest(path: Path) -> str:
+    """Digest a file's bytes, whatever they are; hexadecimal.
+
+    Raises:
+        ModelFileError: It can't be read.
+
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelFileError(f"can't read {path}: {error.strerror}") from error
 
 
 def model_digest(specs: Mapping[str, TensorSpec], digests: Mapping[str, bytes]) -> bytes:

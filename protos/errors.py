@@ -106,6 +106,12 @@ class StorageError(OnebasinError):
     exit_code = 13
 
 
+class VerificationError(OnebasinError):
+    """What a receipt, a proof or an audit log says is not so, or it is damaged."""
+
+    exit_code = 16
+
+
 class SecureSumError(OnebasinError):
     """A secure sum was given up, or asked for what it must not do; nothing of a single site was revealed.
 
@@ -116,7 +122,7 @@ class SecureSumError(OnebasinError):
 
     """
 
-    exit_code = 14
+    exit_code = 17
 
     def __init__(self, what: str, fix: str = "", *, site: str = "") -> None:
         super().__init__(what, fix)

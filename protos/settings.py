@@ -20,6 +20,7 @@ def load(path: Path, kind: type[T]) -> T:
     """Read a TOML file into a dataclass whose fields are values or dataclasses.
 
     Where a field may be one of several dataclasses, it becomes the one that knows most of the table's keys.
+    A field that is a `Mapping` takes a table with any keys.
 
     Raises:
         ConfigurationError: The file is missing, no TOML, has an unknown key (with a suggestion), lacks one that
@@ -63,6 +64,11 @@ def _fit(table: Mapping[str, Any], kind: Any) -> tuple[int, int]:
 
 
 def _value(value: Any, hint: Any, where: str) -> Any:
+    if typing.get_origin(hint) is Mapping:
+        if not isinstance(value, dict):
+            raise ConfigurationError(f"{where} must be a table")
+        inner = typing.get_args(hint)[1]
+        return {key: _value(item, inner, f"{where}.{key}") for key, item in value.items()}
     tables = [k for k in (typing.get_args(hint) or (hint,)) if dataclasses.is_dataclass(k)]
     if tables and typing.get_origin(hint) is not tuple:
         if not isinstance(value, dict):

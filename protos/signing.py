@@ -31,7 +31,6 @@ HELLO = "onebasin/hello/v1"
 UPDATE = "onebasin/update/v1"
 EVALUATION = "onebasin/evaluation/v1"
 MEASURED = "onebasin/measured/v1"
-RECEIPT = "onebasin/receipt/v1"
 
 M = TypeVar("M", bound=Message)
 
@@ -39,7 +38,7 @@ M = TypeVar("M", bound=Message)
 def signed(purpose: str, message: Message, key: Ed25519PrivateKey) -> pb.Signed:
     """Encode a message canonically and sign it for a purpose."""
     payload = encode(message)
-    return pb.Signed(purpose=purpose, payload=payload, signature=key.sign(_pae(purpose, payload)))
+    return pb.Signed(purpose=purpose, payload=payload, signature=key.sign(pae(purpose, payload)))
 
 
 def opened(envelope: pb.Signed, purpose: str, key: bytes, kind: type[M], site: str) -> M:
@@ -62,7 +61,7 @@ def opened(envelope: pb.Signed, purpose: str, key: bytes, kind: type[M], site: s
     if envelope.purpose != purpose:
         raise SignatureError(f"site {site}: signed for another purpose than {purpose}", _ASK, site=site)
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(envelope.signature, _pae(purpose, envelope.payload))
+        Ed25519PublicKey.from_public_bytes(key).verify(envelope.signature, pae(purpose, envelope.payload))
     except InvalidSignature:
         raise SignatureError(
             f"site {site}: the signature is not that of the key which the campaign lists", _ASK, site=site
@@ -75,7 +74,7 @@ _ASK = "ask the site's operator to compare its key's fingerprint with the campai
 
 def digest(envelope: pb.Signed) -> bytes:
     """Name a signed message: SHA-256 over purpose and payload, without the signature; 32 bytes."""
-    return hashlib.sha256(_pae(envelope.purpose, envelope.payload)).digest()
+    return hashlib.sha256(pae(envelope.purpose, envelope.payload)).digest()
 
 
 def encode(message: Message) -> bytes:
@@ -149,13 +148,30 @@ def public_bytes(key: Ed25519PrivateKey) -> bytes:
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
+def public_key(text: str) -> bytes:
+    """Read a public key that someone typed: 64 hexadecimal digits.
+
+    Raises:
+        ConfigurationError: It is something else.
+
+    """
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise ConfigurationError(f"{text[:70]!r} is no Ed25519 public key", "it has 64 hexadecimal digits")
+    return key
+
+
 def fingerprint(public: bytes) -> str:
     """Return what people read to each other: 20 hexadecimal digits of the public key's SHA-256, in fives."""
     digits = hashlib.sha256(public).hexdigest()[:20]
     return "-".join(digits[i : i + 5] for i in range(0, 20, 5))
 
 
-def _pae(purpose: str, payload: bytes) -> bytes:
+def pae(purpose: str, payload: bytes) -> bytes:
+    """Return the bytes that are signed: DSSE's pre-authentication encoding of a purpose and a payload."""
     # https://github.com/secure-systems-lab/dsse/blob/master/protocol.md
     kind = purpose.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)

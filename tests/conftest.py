@@ -25,9 +25,11 @@ from coordinator.home import CampaignFolder, Home
 from coordinator.merge.state import Update
 from protos import dtypes, flower, securesum_pb2, signing
 from protos import messages_pb2 as pb
+from protos.audit import Anchor
 from protos.boundary import BatchNorm
 from protos.campaign import Campaign, Rules
 from protos.manifest import COUNT, MEAN, VAR, Manifest, TensorSpec, join
+from protos.receipts import BUFFER_RULE, PARAMETER_RULE, Input, Merged, Receipt
 from protos.securesum import coordinator as collecting
 from protos.securesum import memory
 from protos.securesum import site as securesum
@@ -217,6 +219,33 @@ def update(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., U
             return opened.enter_context(Update(file, statistics_of(model), digest_of(site), site))
 
         yield make
+
+
+def receipt_of(sites: Iterable[str] = ("clear", "fog", "night"), **changes: object) -> Receipt:
+    """Make a receipt of updates that there are not."""
+    fields: dict[str, object] = {
+        "campaign": "autumn",
+        "campaign_digest": "c" * 64,
+        "base_digest": "b" * 64,
+        "rules": Rules(),
+        "inputs": tuple(Input(site, digest_of(site).hex()) for site in sites),
+        "withdrawn": (),
+        "supersedes": "",
+        "parameter_rule": PARAMETER_RULE,
+        "buffer_rule": BUFFER_RULE,
+        "models": 3,
+        "merged": Merged("merged.safetensors", "e" * 64, "d" * 64),
+        "audit": Anchor(3, "a" * 64),
+        "created_unix": 1_790_000_000,
+        "versions": {"onebasin": "1"},
+    }
+    return Receipt(**{**fields, **changes})
+
+
+@pytest.fixture(scope="session")
+def make_receipt() -> Callable[..., Receipt]:
+    """Return `receipt_of`."""
+    return receipt_of
 
 
 @pytest.fixture

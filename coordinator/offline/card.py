@@ -12,6 +12,7 @@ from coordinator.offline.plan import Plan
 from coordinator.offline.weights import shares
 from coordinator.report.card import CITATION, TAGS
 from coordinator.report.text import count, markdown, size
+from protos.receipts import PARAMETER_RULE
 
 _BUFFERS = {
     Rule.POOLED: "BatchNorm statistics: pooled as Gaussians, weighted by tracked batches.",
@@ -50,7 +51,7 @@ def card(plan: Plan, path: Path, i: Input, digest: bytes) -> str:
         f"- {count(sum(spec.size for spec in manifest.parameters.values()))} parameters, "
         f"{count(len(manifest.layers))} BatchNorm layers, {size(path.stat().st_size)}",
         "- Parameters: the "
-        + ("uniform" if plan.parameter_rule == "uniform-midpoint" else "weighted")
+        + ("uniform" if plan.parameter_rule == PARAMETER_RULE else "weighted")
         + " mid-point of the models.",
         f"- {said}",
         *([f"- {own} tensors are {markdown(i.name)}'s own."] if own else []),

@@ -12,6 +12,7 @@ from coordinator.offline.buffers import Rule
 from coordinator.offline.inputs import Input
 from protos.errors import ConfigurationError
 from protos.manifest import STATISTICS, Manifest, TensorSpec, join
+from protos.receipts import PARAMETER_RULE
 from protos.tensorfile import CHUNK
 
 _PROGRAM = 90 << 20
@@ -101,7 +102,7 @@ class Plan:
     @property
     def parameter_rule(self) -> str:
         """Name the rule for parameters."""
-        return "uniform-midpoint" if len(set(self.weights)) == 1 else "weighted-midpoint"
+        return PARAMETER_RULE if len(set(self.weights)) == 1 else "weighted-midpoint"
 
     @property
     def read_bytes(self) -> int:

@@ -24,6 +24,7 @@ from protos.checkpoints import open_model, write_torch
 from protos.digest import model_digest
 from protos.errors import ConfigurationError
 from protos.manifest import TensorSpec
+from protos.receipts import BUFFER_RULE
 from protos.tensorfile import write_tensors
 
 TORCH = (".pth", ".pt", ".bin")
@@ -148,7 +149,7 @@ def _beside(plan: Plan, path: Path, i: Input, digest: bytes) -> Output:
             )
         ],
         "parameter_rule": plan.parameter_rule,
-        "buffer_rule": {"pooled": "gaussian-pooled"}.get(plan.buffer_rule.value, plan.buffer_rule.value),
+        "buffer_rule": {"pooled": BUFFER_RULE}.get(plan.buffer_rule.value, plan.buffer_rule.value),
         "buffers_from": plan.buffer_source.name if plan.buffer_source else None,
         "own_tensors_of": i.name if len(plan.outputs) > 1 else None,
         "own_tensors": sorted(name for name in i.file.manifest.tensors if plan.own(name)),

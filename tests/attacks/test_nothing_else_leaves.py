@@ -270,6 +270,13 @@ ALLOWED = {
     "Reply.evaluation": "Signed",
     "Reply.refusal": "Refusal",
     "Reply.delivered": "Delivered",
+    "Reply.measured": "Signed",
+    "Reply.adopted": "Adopted",
+    "Measured.campaign_digest": "bytes",
+    "Measured.nonce": "bytes",
+    "Measured.site": "string",
+    "Measured.digest": "bytes",
+    "Measured.batch_norms": "repeated BatchNorm",
     "Signed.purpose": "string",
     "Signed.payload": "bytes",
     "Signed.signature": "bytes",
@@ -337,7 +344,7 @@ def fields(message: Descriptor, found: dict[str, str]) -> dict[str, str]:
 
 def test_the_fields_of_all_that_leaves_are_the_ones_on_the_list():
     found: dict[str, str] = {}
-    for message in (pb.Reply, pb.HelloReply, update_pb2.UpdateHeader, pb.Evaluation):
+    for message in (pb.Reply, pb.HelloReply, update_pb2.UpdateHeader, pb.Measured, pb.Evaluation):
         assert not message.DESCRIPTOR.is_extendable
         fields(message.DESCRIPTOR, found)
     assert found == ALLOWED

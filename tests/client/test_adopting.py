@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from client import measuring
@@ -10,10 +12,11 @@ from client.answers import answer
 from client.delivered import Delivered, ForbiddenError, NotDeliveredError
 from coordinator import strategy
 from coordinator.strategy import OneShotMerge
-from protos import boundary, receipt_pb2, signing
+from protos import boundary, receipts
 from protos import messages_pb2 as pb
 from protos.campaign import Rules
 from protos.errors import OnebasinError, SignatureError, UpdateRefusedError
+from protos.receipts import Receipt
 from protos.tensorfile import TensorFile
 
 pytestmark = pytest.mark.usefixtures("clock")
@@ -53,15 +56,19 @@ def kept(world) -> bool:
     return any(path.name.endswith(MODEL) for path in world.joined("fog").folder.iterdir())
 
 
-def signed(world, change) -> bytes:
-    """Return the receipt with a change, signed by the coordinator."""
-    receipt = receipt_pb2.Receipt()
-    envelope = signing.decode(
-        (world.folder.merged / "receipt.binpb").read_bytes(), signing.pb.Signed, "the receipt"
-    )
-    receipt.ParseFromString(envelope.payload)
-    change(receipt)
-    return signing.signed(signing.RECEIPT, receipt, world.home.signing_key).SerializeToString(deterministic=True)
+def signed(world, change, key=None) -> bytes:
+    """Return the receipt with a change, signed by the coordinator or somebody else."""
+    receipt = receipts.read(world.folder.merged / "receipt.json", world.campaign.message.coordinator_key)
+    return change(receipt).signed(key or world.home.signing_key).encode()
+
+
+def without(receipt: Receipt, site: str) -> Receipt:
+    return replace(receipt, inputs=tuple(entry for entry in receipt.inputs if entry.site != site))
+
+
+def of_another_update(receipt: Receipt) -> Receipt:
+    inputs = (replace(entry, digest="ab" * 32) if entry.site == "fog" else entry for entry in receipt.inputs)
+    return replace(receipt, inputs=tuple(inputs))
 
 
 def test_a_site_takes_what_it_was_offered(offered):
@@ -71,10 +78,10 @@ def test_a_site_takes_what_it_was_offered(offered):
 
 
 RECEIPTS = {
-    "another campaign's": lambda r: setattr(r, "campaign_digest", b"x" * 32),
-    "one without this site": lambda r: r.inputs.pop(1),
-    "one of another update": lambda r: setattr(r.inputs[1], "update_digest", b"x" * 32),
-    "one of another model": lambda r: setattr(r, "merged_digest", b"x" * 32),
+    "another campaign's": lambda r: replace(r, campaign_digest="ab" * 32),
+    "one without this site": lambda r: without(r, "fog"),
+    "one of another update": of_another_update,
+    "one of another model": lambda r: replace(r, merged=replace(r.merged, digest="ab" * 32)),
 }
 
 
@@ -89,11 +96,7 @@ def test_a_receipt_that_does_not_fit_is_refused_and_nothing_kept(offered, change
 
 def test_a_receipt_that_a_site_signed_is_refused(offered):
     world, request = offered()
-    envelope = signing.decode(request.receipt, signing.pb.Signed, "the receipt")
-    receipt = receipt_pb2.Receipt.FromString(envelope.payload)
-    request.receipt = signing.signed(signing.RECEIPT, receipt, world.sites["night"].signing_key).SerializeToString(
-        deterministic=True
-    )
+    request.receipt = signed(world, lambda receipt: receipt, world.sites["night"].signing_key)
     with pytest.raises(SignatureError):
         take(world, request)
     assert not kept(world)

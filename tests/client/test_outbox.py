@@ -122,7 +122,7 @@ def test_the_header_is_written_last(empty, monkeypatch):
 
     monkeypatch.setattr(module.files, "write", traced)
     outbox.store(empty.models["fog"])
-    assert seen == [("update.binpb", True)]
+    assert seen == [("update.binpb", True), ("audit.head.json", True)]
 
 
 def test_a_full_disk_leaves_no_update(empty, monkeypatch):

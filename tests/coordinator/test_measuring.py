@@ -12,7 +12,7 @@ from client import adopting, measuring
 from coordinator import strategy
 from coordinator.merge.pooling import pool
 from coordinator.strategy import OneShotMerge
-from protos import boundary, receipt_pb2, signing, update_pb2
+from protos import boundary, receipts, signing
 from protos import messages_pb2 as pb
 from protos.boundary import BatchNorm
 from protos.campaign import KEPT_AT_SITES, MEASURED, Rules
@@ -20,6 +20,7 @@ from protos.digest import file_digest
 from protos.errors import DataError, QuorumError
 from protos.manifest import COUNT, MEAN, VAR, join
 from protos.merged import further_key
+from protos.receipts import Receipt
 from protos.tensorfile import TensorFile
 
 pytestmark = pytest.mark.usefixtures("clock")
@@ -103,10 +104,8 @@ def at(world, site: str):
     return world.joined(site).folder / adopting.MODEL
 
 
-def receipt(world) -> receipt_pb2.Receipt:
-    envelope = update_pb2.Signed.FromString((world.folder.merged / "receipt.binpb").read_bytes())
-    key = world.campaign.message.coordinator_key
-    return signing.opened(envelope, signing.RECEIPT, key, receipt_pb2.Receipt, "coordinator")
+def receipt(world) -> Receipt:
+    return receipts.read(world.folder.merged / "receipt.json", world.campaign.message.coordinator_key)
 
 
 @pytest.mark.parametrize("rule", sorted(MEASURED))
@@ -127,9 +126,9 @@ def test_what_sites_measured_ends_in_the_merged_model_and_every_site_gets_it(loo
         site: at(world, site).read_bytes() == merged(world).read_bytes() for site in world.sites
     } == dict.fromkeys(world.sites, True)
     with TensorFile(merged(world)) as file:
-        assert file_digest(file) == receipt(world).merged_digest
+        assert file_digest(file).hex() == receipt(world).merged.digest
     assert receipt(world).buffer_rule == {"routed": "routed"}.get(rule, "gaussian-pooled-recalibrated")
-    assert all(len(entry.measured_digest) == 32 for entry in receipt(world).inputs)
+    assert all(len(entry.measured) == 64 for entry in receipt(world).inputs)
     assert times == dict.fromkeys(world.sites, 1)
 
 
@@ -160,7 +159,7 @@ def test_sites_get_the_model_with_pooled_statistics_and_its_receipt(looks, run):
     for site in world.sites:
         assert at(world, site).read_bytes() == merged(world).read_bytes()
         assert (at(world, site).parent / adopting.RECEIPT).read_bytes() == (
-            world.folder.merged / "receipt.binpb"
+            world.folder.merged / "receipt.json"
         ).read_bytes()
         assert not list((world.joined(site).folder / "delivered").glob("*"))
     assert not times
@@ -204,14 +203,14 @@ def test_without_a_site_that_is_needed_the_model_keeps_its_pooled_statistics(loo
         run(world)
     assert receipt(world).buffer_rule == "gaussian-pooled"
     with TensorFile(merged(world)) as file:
-        assert file_digest(file) == receipt(world).merged_digest
+        assert file_digest(file).hex() == receipt(world).merged.digest
 
 
 def test_a_site_that_is_not_needed_is_left_out(looks, run, monkeypatch):
     world, _ = looks(buffers="routed", minimum_sites=2)
     without("fog", monkeypatch)
     run(world)
-    assert [i.site for i in receipt(world).inputs if i.measured_digest] == ["clear", "night"]
+    assert [i.site for i in receipt(world).inputs if i.measured] == ["clear", "night"]
     with TensorFile(merged(world)) as file:
         assert json.loads(file.metadata["sets"]) == ["clear", "night"]
     assert at(world, "fog").read_bytes() == merged(world).read_bytes()
@@ -259,7 +258,7 @@ def test_statistics_that_are_not_what_was_asked_for_are_refused(looks, run, chan
 
     run(world, react)
     assert "site fog" in told(world, "not-measured")["fog"]
-    assert [i.site for i in receipt(world).inputs if i.measured_digest] == ["clear", "night"]
+    assert [i.site for i in receipt(world).inputs if i.measured] == ["clear", "night"]
 
 
 def test_statistics_that_another_site_signed_are_refused(looks, run):

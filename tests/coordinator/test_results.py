@@ -9,7 +9,6 @@ from coordinator.merge.distance import symmetric_kl
 from coordinator.report.model import KINDS
 from coordinator.results import class_names, divergence, report, rows
 from protos import boundary
-from protos import receipt_pb2 as pb
 from protos.campaign import BUFFERS
 from protos.tensorfile import TensorFile
 
@@ -81,16 +80,16 @@ def test_of_one_site_there_is_no_distance(members):
     assert divergence(members[:2]) is None
 
 
-def test_a_report_says_who_was_merged_and_why_others_were_not(world, members):
+def test_a_report_says_who_was_merged_and_why_others_were_not(world, members, make_receipt):
     members[2] = Member("night", 0.0, State.REFUSED, reason="site night sent NaN")
     world.folder.merged.mkdir(parents=True, exist_ok=True)
     (world.folder.merged / "merged.safetensors").write_bytes(world.base.read_bytes())
     with TensorFile(world.base) as base:
         scores = {"fog": judged("base", "midpoint:pooled"), "clear": judged("base", "midpoint:pooled")}
-        receipt = pb.Receipt(merged_digest=b"m" * 32)
-        found = report(world.folder, base, members, receipt, b"r" * 32, scores, {"merging": 1.23456})
+        receipt = make_receipt()
+        found = report(world.folder, base, members, receipt, scores, {"merging": 1.23456})
     assert found.campaign.digest == world.campaign.digest.hex()
-    assert found.merged.digest == (b"m" * 32).hex()
+    assert (found.merged.digest, found.receipt_digest) == ("d" * 64, receipt.digest)
     assert found.merged.parameters == sum(spec.size for spec in world.manifest.parameters.values())
     by_site = {entry.site: entry for entry in found.sites}
     assert by_site["night"].message == "site night sent NaN"

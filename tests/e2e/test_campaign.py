@@ -19,7 +19,7 @@ from client.site import Site
 from coordinator import certificates
 from coordinator.home import Home
 from coordinator.watching import RunFailedError
-from protos import receipt_pb2, signing, update_pb2
+from protos import receipts
 from protos.campaign import Rules
 from protos.digest import file_digest
 from protos.manifest import VAR
@@ -71,12 +71,10 @@ def test_sites_adapt_submit_are_merged_and_evaluate(federation):
         np.testing.assert_allclose(merged[name], wanted, rtol=1e-6, atol=2**-40, err_msg=name)
     assert any((models[0][name] != models[1][name]).any() for name in models[0] if "weight" in name)
     # The receipt is the coordinator's, and names exactly these updates and this result.
-    envelope = update_pb2.Signed.FromString((campaign.merged / "receipt.binpb").read_bytes())
-    key = campaign.campaign.message.coordinator_key
-    receipt = signing.opened(envelope, signing.RECEIPT, key, receipt_pb2.Receipt, "coordinator")
-    assert {i.site: i.update_digest for i in receipt.inputs} == {n: Outbox(j).digest() for n, j in joined.items()}
+    receipt = receipts.read(campaign.merged / "receipt.json", campaign.campaign.message.coordinator_key)
+    assert {i.site: i.digest for i in receipt.inputs} == {n: Outbox(j).digest().hex() for n, j in joined.items()}
     with TensorFile(campaign.merged / "merged.safetensors") as file:
-        assert receipt.merged_digest == file_digest(file)
+        assert receipt.merged.digest == file_digest(file).hex()
     # The report has every row, judged at every site.
     report = json.loads((campaign.merged / "report.json").read_text())
     assert len(report["rows"]) == 1 + 3 + 3 + 5
@@ -87,7 +85,7 @@ def test_sites_adapt_submit_are_merged_and_evaluate(federation):
         assert (kept.folder / "merged.safetensors").read_bytes() == (
             campaign.merged / "merged.safetensors"
         ).read_bytes()
-        assert (kept.folder / "receipt.binpb").read_bytes() == (campaign.merged / "receipt.binpb").read_bytes()
+        assert (kept.folder / "receipt.json").read_bytes() == (campaign.merged / "receipt.json").read_bytes()
     assert (campaign.merged / "report.html").exists()
     assert (campaign.merged / "README.md").read_text().startswith("---\n")
 

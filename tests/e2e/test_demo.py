@@ -37,7 +37,7 @@ def test_the_demo_ends_with_a_table_a_report_with_pictures_and_no_process(tmp_pa
         assert row in done.stdout
     assert re.search(r"night: adapting step \d+ of \d+, \d+ s left", done.stdout)
     result = folder / "coordinator" / "campaigns" / "demo" / "merged"
-    wanted = {"merged.safetensors", "README.md", "receipt.binpb", "report.json", "report.html"}
+    wanted = {"merged.safetensors", "README.md", "receipt.json", "report.json", "report.html"}
     assert wanted <= {path.name for path in result.iterdir()}
     page = (result / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 4 * 6

@@ -56,7 +56,7 @@ def test_the_commands_of_the_readme_lead_to_a_merged_model(tmp_path):
             if words[1:3] == ["site", "init"]:
                 shrink(tmp_path / words[3] / "site.toml")
         merged = tmp_path / "coordinator" / "campaigns" / "autumn" / "merged"
-        for name in ("merged.safetensors", "README.md", "receipt.binpb", "report.json", "report.html"):
+        for name in ("merged.safetensors", "README.md", "receipt.json", "report.json", "report.html"):
             assert (merged / name).exists()
         assert "site north, campaign autumn: ready" in said["site status"]
         with (

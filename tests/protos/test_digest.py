@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from protos import tensorfile
-from protos.digest import file_digest, sha256, short
+from protos.digest import file_digest, sha256, short, stream_digest
+from protos.errors import ModelFileError
 from protos.tensorfile import TensorFile
 
 
@@ -86,3 +87,10 @@ def test_a_stream_is_digested_as_its_concatenation(chunks):
 
 def test_people_compare_twelve_digits():
     assert short(bytes(range(32))) == "000102030405"
+
+
+def test_a_files_digest_is_of_its_bytes(tmp_path):
+    (tmp_path / "file").write_bytes(b"x" * 300_000)
+    assert stream_digest(tmp_path / "file") == hashlib.sha256(b"x" * 300_000).hexdigest()
+    with pytest.raises(ModelFileError, match="can't read"):
+        stream_digest(tmp_path / "none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -158,3 +159,18 @@ def test_what_a_dataclass_refuses_is_said_with_the_file_and_the_table():
         settings.parse({"data": {"source": {}, "share": 2.0}}, Either, "site.toml")
     assert caught.value.what == "site.toml: data: share = 2.0 is no share"
     assert caught.value.fix == "give 0 to 1"
+
+
+@dataclass(frozen=True)
+class Free:
+    ports: Mapping[str, Inner]
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+def test_a_table_may_have_keys_of_ones_own():
+    found = settings.parse({"ports": {"a": {"port": 1}, "b": {}}, "names": {"x": "y"}}, Free, "it")
+    assert found == Free({"a": Inner(1), "b": Inner()}, {"x": "y"})
+    with pytest.raises(ConfigurationError, match=r"it: names must be a table"):
+        settings.parse({"ports": {}, "names": []}, Free, "it")
+    with pytest.raises(ConfigurationError, match=r"it: names\.x is 3, it must be str"):
+        settings.parse({"ports": {}, "names": {"x": 3}}, Free, "it")
