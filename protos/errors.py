@@ -116,7 +116,7 @@ class SecureSumError(OnebasinError):
 
     """
 
-    exit_code = 14
+    exit_code = 17
 
     def __init__(self, what: str, fix: str = "", *, site: str = "") -> None:
         super().__init__(what, fix)
