@@ -29,7 +29,7 @@ from machine import describe
 from rich.console import Console
 from rich.table import Table
 
-from client import supernode
+from client import acceptance, supernode
 from client.outbox import Outbox
 from client.site import Site
 from coordinator import superlink
@@ -172,7 +172,9 @@ def ours(folder: Path, base: Path, models: list[Path], submit: SubmitSettings, e
         from safetensors.numpy import load_file
 
         for site, path in zip(sites, models, strict=True):
-            Outbox(site.join(campaign.campaign_file, base, home.keys / "ca.crt")).store(load_file(path))
+            joined = site.join(campaign.campaign_file, base, home.keys / "ca.crt")
+            acceptance.accept(joined, campaign.campaign.digest.hex())
+            Outbox(joined).store(load_file(path))
         meter, times = Meter(), {}
 
         def note(event: dict[str, object]) -> None:

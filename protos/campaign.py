@@ -16,6 +16,10 @@ from protos.errors import ConfigurationError, UpdateRefusedError
 
 WIRE_VERSION = 1
 COPIES = {"student": pb.COPY_STUDENT, "teacher": pb.COPY_TEACHER}
+PRIVACY = {"plain": pb.PRIVACY_PLAIN, "sealed": pb.PRIVACY_SEALED, "secure-sum": pb.PRIVACY_SECURE_SUM}
+"""What the coordinator learns of one site, from all to nothing: the order is that of strength."""
+IMPLEMENTED = ("plain",)
+"""The modes that this version can run."""
 DAY = 86_400
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -52,6 +56,8 @@ class Rules:
         evaluate: Whether sites judge the merged model on their own held-out labelled images.
         recalibrate: Whether each site also measures the merged model's statistics on its own unlabelled images,
             judges that model, and keeps it. Its scores leave the site, the statistics don't.
+        privacy: One of `PRIVACY`: what the coordinator learns of a single site's update.
+        code_digest: SHA-256 of the bundle that Flower ships to the sites, hexadecimal; see `protos.code`.
 
     """
 
@@ -62,6 +68,8 @@ class Rules:
     copy: str = "student"
     evaluate: bool = True
     recalibrate: bool = False
+    privacy: str = "plain"
+    code_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,8 @@ class Campaign:
             copy=next(name for name, value in COPIES.items() if value == rules.copy),
             evaluate=rules.evaluate,
             recalibrate=rules.recalibrate,
+            privacy=next(name for name, value in PRIVACY.items() if value == rules.privacy),
+            code_digest=rules.code_digest.hex(),
         )
 
 
@@ -133,6 +143,9 @@ def new_campaign(
     """
     if rules.copy not in COPIES:
         raise ConfigurationError(f"there is no copy {rules.copy!r}", "it is student or teacher")
+    if rules.privacy not in PRIVACY:
+        raise ConfigurationError(f"there is no privacy mode {rules.privacy!r}", f"known: {', '.join(PRIVACY)}")
+    check_implemented(rules)
     message = pb.Campaign(
         wire_version=WIRE_VERSION,
         name=name,
@@ -148,6 +161,8 @@ def new_campaign(
             copy=COPIES[rules.copy],
             evaluate=rules.evaluate,
             recalibrate=rules.recalibrate,
+            privacy=PRIVACY[rules.privacy],
+            code_digest=bytes.fromhex(rules.code_digest),
         ),
         coordinator_key=coordinator_key,
         nonce=secrets.token_bytes(16),
@@ -187,6 +202,10 @@ def parse(payload: bytes, whence: str) -> Campaign:
         if len(message.base_digest) != 32 or len(message.nonce) != 16
         else "doesn't say which copy sites send"
         if rules.copy not in COPIES.values()
+        else "doesn't say in which privacy mode it runs"
+        if rules.privacy not in PRIVACY.values()
+        else "has a digest of its code that is none"
+        if len(rules.code_digest) not in (0, 32)
         else f"wants {rules.minimum_sites} sites but has {len(sites)}"
         if rules.minimum_sites > len(sites)
         else "has no deadline"
@@ -196,6 +215,20 @@ def parse(payload: bytes, whence: str) -> Campaign:
     if problem:
         raise ConfigurationError(f"{whence} {problem}", "create the campaign anew: onebasin coordinator create")
     return Campaign(payload, message)
+
+
+def check_implemented(rules: Rules) -> None:
+    """Make sure that this version can run a campaign by its rules.
+
+    Raises:
+        ConfigurationError: It can't.
+
+    """
+    if rules.privacy not in IMPLEMENTED:
+        raise ConfigurationError(
+            f"this version of onebasin can't run a campaign with privacy {rules.privacy!r}",
+            f"it can with: {', '.join(IMPLEMENTED)}",
+        )
 
 
 def load(path: Path) -> Campaign:

@@ -104,3 +104,15 @@ class StorageError(OnebasinError):
     """A file can't be written: no space, no permission, or it is there already."""
 
     exit_code = 13
+
+
+class PolicyError(OnebasinError):
+    """A site's operator has not accepted a campaign, or the site's policy forbids it."""
+
+    exit_code = 14
+
+
+class PreflightError(OnebasinError):
+    """Something that a campaign needs is missing or wrong on this machine."""
+
+    exit_code = 15

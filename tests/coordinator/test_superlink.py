@@ -114,7 +114,7 @@ def test_a_run_is_submitted_with_its_campaigns_folder(world, flwr):
 def test_a_site_that_is_registered_already_is_fine(world, flwr):
     flwr('{"success": false, "error-message": "Public key ALREADY in use"}', 1)
     superlink.register(world.home, world.sites["fog"].request())
-    kept = (world.home.folder / "sites" / "fog.pub").read_text()
+    kept = (world.home.folder / "sites" / "fog" / "node.pub").read_text()
     assert kept.strip() == world.sites["fog"].request().node_key
 
 

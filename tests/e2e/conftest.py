@@ -15,7 +15,7 @@ import psutil
 import pytest
 import tomli_w
 
-from client import base
+from client import acceptance, base
 from client.site import Joined, Site
 from coordinator import superlink
 from coordinator.home import CampaignFolder, Home, SubmitSettings
@@ -68,7 +68,9 @@ class Federation:
         return made
 
     def join(self, name: str, campaign: CampaignFolder) -> Joined:
-        return self.sites[name].join(campaign.campaign_file, self.base, self.home.keys / "ca.crt")
+        joined = self.sites[name].join(campaign.campaign_file, self.base, self.home.keys / "ca.crt")
+        acceptance.accept(joined, campaign.campaign.digest.hex())
+        return joined
 
     def run(
         self, campaign: CampaignFolder, on_event: Callable[[dict[str, Any]], None] | None = None
