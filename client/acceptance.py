@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 
-from client.site import Joined
+from client.site import Joined, Site
 from protos import files
 from protos.campaign import check_implemented
 from protos.errors import ConfigurationError, PolicyError
@@ -44,6 +44,15 @@ def accepted(joined: Joined) -> bool:
         return bool(found["digest"] == joined.campaign.digest.hex())
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def codes(site: Site) -> set[str]:
+    """Return the digests of the code that may run at a site: those of the campaigns that it accepted."""
+    return {
+        joined.campaign.rules.code_digest
+        for joined in site.all_joined()
+        if joined.campaign.rules.code_digest and accepted(joined)
+    }
 
 
 def check(joined: Joined) -> None:

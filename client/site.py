@@ -269,6 +269,11 @@ class Site:
         files.write(self.folder / "campaigns" / "current", campaign.digest.hex())
         return joined
 
+    def all_joined(self) -> list[Joined]:
+        """List the campaigns that this site joined."""
+        paths = sorted((self.folder / "campaigns").glob("*/campaign.binpb"))
+        return [Joined(self, campaigns.load(path)) for path in paths]
+
     def find(self, name: str) -> Joined:
         """Find a joined campaign by its name or digest, or the one that was joined last if neither is given.
 
@@ -279,9 +284,7 @@ class Site:
         if not name:
             return self.joined()
         found = [
-            joined
-            for path in sorted((self.folder / "campaigns").glob("*/campaign.binpb"))
-            if name in ((joined := Joined(self, campaigns.load(path))).campaign.name, joined.campaign.digest.hex())
+            joined for joined in self.all_joined() if name in (joined.campaign.name, joined.campaign.digest.hex())
         ]
         if len(found) == 1:
             return found[0]

@@ -54,7 +54,7 @@ def command(site: Site, node_key: str = "") -> list[str]:
             "take in the coordinator's welcome: onebasin site join",
         )
     return [
-        "flower-supernode",
+        *(sys.executable, "-m", "client.flower_supernode", str(site.folder)),
         *("--superlink", site.address),
         *("--root-certificates", str(certificate)),
         *("--auth-supernode-private-key", node_key or str(site.node_key)),

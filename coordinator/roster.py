@@ -115,6 +115,14 @@ def write_welcome(home: Home, request: Request) -> Path:
     return path
 
 
+def site_of(home: Home, node: int) -> str:
+    """Name the site that a node was registered for; nothing if it is none's."""
+    for path in (home.folder / "sites").glob("*/node-id"):
+        if path.read_text().strip() == str(node):
+            return path.parent.name
+    return ""
+
+
 def folder_of(home: Home, name: str) -> Path:
     """Return a site's folder, whether it is there or not."""
     return home.folder / "sites" / check_name(name, "site")

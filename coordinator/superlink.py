@@ -87,14 +87,6 @@ def unregister(home: Home, site: str) -> None:
         path.unlink()
 
 
-def site_of(home: Home, node: int) -> str:
-    """Name the site that a node was registered for; nothing if it is none's."""
-    for path in (home.folder / "sites").glob("*/node-id"):
-        if path.read_text().strip() == str(node):
-            return path.parent.name
-    return ""
-
-
 def is_running(home: Home) -> bool:
     """Tell whether this coordinator's SuperLink is up."""
     try:
@@ -108,9 +100,15 @@ def submit(folder: CampaignFolder) -> str:
     """Start a campaign's run and return Flower's id of it.
 
     Raises:
+        ConfigurationError: The campaign was laid down with another version of the bundle.
         FederationError: The SuperLink can't be reached or refuses it.
 
     """
+    if folder.campaign.rules.code_digest != code.installed_digest():
+        raise ConfigurationError(
+            f"the bundle of this onebasin is not the one that campaign {folder.campaign.name} names",
+            "run it with the version that it was created with, or lay it down anew",
+        )
     configuration = f"{CAMPAIGN_FOLDER}={json.dumps(str(folder.path))}"
     return str(flwr(folder.home, "run", str(code.BUNDLE), CONNECTION, "--run-config", configuration)["run-id"])
 

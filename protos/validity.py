@@ -9,6 +9,7 @@ from cryptography import x509
 
 from protos.errors import ConfigurationError
 
+_AGAIN = "get it again: a site takes in its coordinator's welcome, a coordinator renews its certificate"
 DAYS = 30
 """Days before its end from which on a certificate is warned of."""
 
@@ -23,9 +24,9 @@ def certificates(path: Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())
     except OSError as error:
-        raise ConfigurationError(f"can't read the certificate {path}: {error.strerror}") from error
+        raise ConfigurationError(f"can't read the certificate {path}: {error.strerror}", _AGAIN) from error
     except ValueError as error:
-        raise ConfigurationError(f"{path} is no certificate") from error
+        raise ConfigurationError(f"{path} is no certificate", _AGAIN) from error
 
 
 def problem(certificate: x509.Certificate, now: datetime.datetime | None = None) -> str:

@@ -46,6 +46,7 @@ def test_the_commands_of_the_readme_lead_to_a_merged_model(tmp_path):
                     )
                 if "superlink" in words:
                     wait_for(control)
+                    wait_for(fleet)
                 continue
             words = [found for word in words for found in expanded(word, tmp_path)]
             done = subprocess.run(
