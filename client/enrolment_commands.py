@@ -114,10 +114,9 @@ def join(
         brings = list(welcome.campaigns)
     else:
         brings = [campaigns.load(file)]
-    joined = [_joined(site, campaign, base) for campaign in brings]
     if not brings:
         typer.echo("it brings no campaign yet: take in a new welcome when there is one")
-    _accept(joined, accept)
+    _accept(_joined(site, brings, base), accept)
 
 
 def accept(
@@ -149,21 +148,35 @@ def _is_welcome(path: Path) -> bool:
         raise ConfigurationError(f"can't read {path}: {error.strerror}") from error
 
 
-def _joined(site: Site, campaign: Campaign, base: Path | None) -> Joined:
+def _joined(site: Site, brings: list[Campaign], base: Path | None) -> list[Joined]:
+    """Join what is new; a welcome may bring what was joined before, and campaigns of several bases."""
     from client.site import Joined
     from protos.digest import short
     from protos.errors import BaseMismatchError
 
-    kept = Joined(site, campaign).base
-    if base is None and not kept.exists():
-        raise BaseMismatchError(
-            f"campaign {campaign.name} starts from base {short(campaign.message.base_digest)}, which is not here",
-            "give it: --base FILE",
-        )
-    joined = site.join_campaign(campaign, base or kept)
-    typer.echo(f"joined campaign {campaign.name}")
-    _say_rules(joined)
-    return joined
+    known = {joined.campaign.digest: joined for joined in site.all_joined()}
+    found, problem = [], None
+    for campaign in brings:
+        if campaign.digest in known and len(brings) > 1:
+            found.append(known[campaign.digest])
+            continue
+        kept = Joined(site, campaign).base
+        try:
+            if base is None and not kept.exists():
+                wanted = short(campaign.message.base_digest)
+                said = f"campaign {campaign.name} starts from base {wanted}, which is not here"
+                raise BaseMismatchError(said, "give it: --base FILE")
+            joined = site.join_campaign(campaign, base or kept)
+        except BaseMismatchError as error:
+            problem = error
+            typer.echo(f"not joined: {error.what}")
+            continue
+        typer.echo(f"joined campaign {campaign.name}")
+        _say_rules(joined)
+        found.append(joined)
+    if problem is not None and not found:
+        raise problem
+    return found
 
 
 def _accept(joined: list[Joined], digest: str) -> None:

@@ -1,8 +1,8 @@
 """Flower's SuperNode, with a gate: a bundle of code runs only if an accepted campaign names its digest.
 
 Flower fetches the bundle of each run that it hears of, and has a gate of its own, for signed bundles. This stands
-in that gate: what is refused never reaches Flower's hands, so not a line of it is unpacked or run, and Flower itself
-answers the coordinator that the bundle is invalid.
+in that gate: what is refused never reaches Flower's hands, so not a line of it is unpacked or run, and Flower
+itself answers the coordinator that the bundle is invalid.
 
     python -m client.flower_supernode SITE-FOLDER [arguments of flower-supernode]
 """

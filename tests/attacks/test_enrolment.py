@@ -8,7 +8,7 @@ import json
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from client import acceptance, enrolment
+from client import acceptance, enrolment, unlocking
 from client.site import Site
 from coordinator import roster
 from coordinator.strategy import OneShotMerge
@@ -130,8 +130,6 @@ def test_a_request_is_no_welcome_and_a_welcome_no_request(world, north, welcome)
 @pytest.mark.parametrize("name", ["signing.pem", "agreement.pem", "node"])
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
 def test_a_key_that_others_can_read_is_not_used(north, name, mode):
-    from client import unlocking
-
     (north.keys / name).chmod(mode)
     with pytest.raises(ConfigurationError, match="can be read by others") as caught:
         if name == "node":

@@ -256,6 +256,26 @@ def test_both_sides_display_the_same_digest_and_one_word_accepts_it(onebasin, ap
     assert "accepted campaign two" in out
 
 
+def test_a_welcome_with_several_campaigns_joins_those_whose_base_is_here(
+    onebasin, approved, tmp_path, model, saved
+):
+    home, site = approved.home, approved.sites["fog"]
+    other = saved(tmp_path / "other.safetensors", model(99), {"model": "tiny-resnet", "classes": "5"})
+    for name, base in (("aged", other), ("zeal", approved.base)):
+        onebasin("coordinator", "create", home.folder, name, "--base", base, "--site", "fog")
+    welcome = home.folder / "sites" / "fog" / "welcome.json"
+    arguments = ("--base", approved.base, "--fingerprint", home.fingerprint)
+    code, out, _ = onebasin("site", "join", site.folder, welcome, *arguments)
+    assert code == 0
+    assert "not joined" in out
+    assert "campaign aged starts from base" in out
+    assert {joined.campaign.name for joined in site.all_joined()} == {"one", "zeal"}
+    assert site.joined().campaign.name == "zeal"
+    code, _, _ = onebasin("site", "join", site.folder, welcome, "--base", other)
+    assert code == 0
+    assert site.find("aged").campaign.name == "aged"
+
+
 def test_a_welcome_without_a_campaign_is_taken_in_too(onebasin, world, tmp_path):
     onebasin("site", "init", tmp_path / "rain", "--domain", "night")
     said = onebasin("site", "fingerprint", tmp_path / "rain")[1].strip()
