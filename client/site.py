@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from client import site_file
 from client.settings import SiteSettings
 from protos import campaign as campaigns
 from protos import files, keyfiles, settings, signing
@@ -33,43 +34,6 @@ from protos.digest import file_digest, short
 from protos.enrolment import Request, Welcome
 from protos.errors import BaseMismatchError, ConfigurationError, ModelFileError, StorageError
 from protos.tensorfile import TensorFile
-
-_TEMPLATE = """\
-# A site of onebasin. Nothing in this file leaves the site, but its name.
-name = "{name}"
-{superlink}
-{data}
-[resources]
-device = "auto"
-
-# Campaigns that break this policy can't be accepted and are not run. What stands here forbids nothing.
-[policy]
-weakest_privacy = "plain"       # or "sealed", "secure-sum"
-fewest_sites = 1                # updates that a merge must have
-members = []                    # names or fingerprints of those that may take part; none: any
-compare_single_models = true    # may this site's model travel to other sites, to be compared there?
-counts_in_clear = true          # may the coordinator see this site's BatchNorm counts?
-"""
-_SUPERLINK = """
-[superlink]
-address = "{address}"
-"""
-_SCENES = """
-# Built-in scenes. For images of your own, see docs/data.md; check them with: onebasin site check-data
-[data]
-domain = "{domain}"
-"""
-_FOLDERS = """
-# Say here where the images are; docs/data.md tells more. Then check them with: onebasin site check-data
-[data.source]        # labelled, synthetic as a rule
-layout = "gta"
-folder = "/data/gta"
-
-[data.target]        # this site's own, to adapt on; nothing looks for labels there
-layout = "folder"
-folder = "/data/own"
-split = "train"
-"""
 
 
 @dataclass(frozen=True)
@@ -110,9 +74,7 @@ class Site:
         else:  # as Flower reads it
             files.write(site.node_key, _openssh(node), mode=0o600)
         files.write(site.node_key.with_suffix(".pub"), public)
-        data = _SCENES.format(domain=domain) if domain else _FOLDERS
-        superlink = _SUPERLINK.format(address=address) if address else ""
-        files.write(site.settings_path, _TEMPLATE.format(name=name, superlink=superlink, data=data))
+        files.write(site.settings_path, site_file.content(name, address, domain))
         agreed = agreement.public_key().public_bytes_raw()
         request = Request(name, signing.public_bytes(signing_key), agreed, public.decode())
         request.write(site.request_path, signing_key)
