@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+from client import acceptance
 from client.data.settings import DataSettings, FolderData
 from client.outbox import Outbox
 from client.site import Joined
@@ -122,8 +123,10 @@ def run(joined: Joined, lock: int | None = None) -> None:
 
     Raises:
         AdaptationError: It runs already, or training failed; the reason is kept in ``failure.json`` too.
+        PolicyError: The site's operator has not accepted the campaign.
 
     """
+    acceptance.check(joined)
     if lock is not None:
         os.set_inheritable(lock, False)  # workers of this process must not keep the lock alive
         _work(joined)
@@ -138,6 +141,7 @@ def _work(joined: Joined) -> None:
     failure = joined.folder / "failure.json"
     failure.unlink(missing_ok=True)
     try:
+        _ = joined.site.signing_key  # a passphrase is asked for now, and not after days of training
         _adapt(joined)
     except OnebasinError as error:
         tensor = error.tensor if isinstance(error, UpdateRefusedError) else ""

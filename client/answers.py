@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from client import adapting
+from client import acceptance, adapting
 from client.adopting import adopt
 from client.delivered import Delivered, ForbiddenError, NotDeliveredError
 from client.measuring import measured
@@ -27,6 +27,7 @@ from protos.errors import (
     DataError,
     ModelFileError,
     OnebasinError,
+    PolicyError,
     StorageError,
     UpdateRefusedError,
 )
@@ -44,6 +45,7 @@ _REASONS: list[tuple[type[OnebasinError], pb.Refusal.Reason]] = [
     (BaseMismatchError, pb.Refusal.REASON_BASE),
     (DataError, pb.Refusal.REASON_DATA),
     (StorageError, pb.Refusal.REASON_STORAGE),
+    (PolicyError, pb.Refusal.REASON_NOT_ACCEPTED),
     (ForbiddenError, pb.Refusal.REASON_RULES),
     (NotDeliveredError, pb.Refusal.REASON_NOT_DELIVERED),
     (UpdateRefusedError, pb.Refusal.REASON_UPDATE),
@@ -123,6 +125,7 @@ def _answer(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer
         joined = site.joined(request.campaign_digest)
     except ConfigurationError as error:
         raise RefusedRequestError(error.what, pb.Refusal.REASON_CAMPAIGN) from error
+    acceptance.check(joined)
     kind = request.WhichOneof("what")
     if kind == "hello":
         return pb.Reply(hello=_hello(joined, request.hello, node_id)), {}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from client.data_commands import check_data
+from client.enrolment_commands import accept, fingerprint, init, join, show
 from client.judging_commands import evaluate, predict
+from protos import keyfiles
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,79 +27,25 @@ CampaignOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-_BUFFERS = {
-    "pooled": "statistics pooled over the members' updates",
-    "own": "the statistics of this site's own update",
-    "recalibrated": "statistics that this site measures for it on its own images; they stay here",
-    "pooled-recalibrated": "statistics that the members measure for it on their own images, pooled",
-    "routed": "every member's statistics, among which it chooses for each image",
-}
-"""What statistics the merged model has here, by the campaign's rule."""
-
-
-@app.command()
-def init(
-    folder: SiteArgument,
-    name: Annotated[str, typer.Option(help="The site's name.")],
-    superlink: Annotated[str, typer.Option(help="Host and port of the coordinator's SuperLink.")],
-    domain: Annotated[str, typer.Option(help="Domain of the built-in scenes: clear, dusty, adverse or night.")],
-) -> None:
-    """Make a site: its settings and its keys, which never leave it."""
-    from client.site import Site
-
-    site = Site.init(folder, name, address=superlink, domain=domain)
-    typer.echo(f"made site {name} in {folder}")
-    typer.echo(f"give the coordinator this file: {site.request_path}")
-    typer.echo(f"its fingerprint, to be read aloud: {site.request().fingerprint}")
-
-
-@app.command()
-def show(folder: SiteArgument, as_json: JsonOption = False) -> None:
-    """Show the site's name, the fingerprint of its keys, and the campaign that it joined last."""
-    from client.site import Site
-    from protos.errors import ConfigurationError
-
-    site = Site.open(folder)
-    request = site.request()
-    try:
-        digest = site.joined().campaign.digest.hex()
-    except ConfigurationError:
-        digest = ""
-    if as_json:
-        content = {"site": site.name, "fingerprint": request.fingerprint, "campaign": digest or None}
-        typer.echo(json.dumps(content))
-        return
-    typer.echo(f"site         {site.name}")
-    typer.echo(f"fingerprint  {request.fingerprint}")
-    typer.echo(f"campaign     {digest or 'none joined'}")
-
-
-@app.command()
-def join(
-    folder: SiteArgument,
-    campaign: Annotated[Path, typer.Option(help="The campaign's file, from the coordinator.")],
-    base: Annotated[Path, typer.Option(help="The base, the same file for all sites.")],
-    certificate: Annotated[
-        Path | None, typer.Option(help="The coordinator's certificate, ca.crt.", show_default=False)
+@app.callback()
+def _options(
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with the passphrase of the site's keys, instead of a prompt. "
+            f"The variable {keyfiles.PASSPHRASE_FILE} names one as well.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Join a campaign: check it and its base, and keep both."""
-    from client.site import Site
-    from protos.campaign import MEASURED
+    if passphrase_file is not None:
+        os.environ[keyfiles.PASSPHRASE_FILE] = str(
+            passphrase_file.resolve()
+        )  # for the processes of a SuperNode too
 
-    joined = Site.open(folder).join(campaign, base, certificate)
-    rules = joined.campaign.rules
-    typer.echo(f"joined campaign {joined.campaign.name}")
-    typer.echo(f"  digest   {joined.campaign.digest.hex()}")
-    typer.echo(f"  members  {', '.join(joined.campaign.sites)}")
-    typer.echo(f"  sends    the {rules.copy}'s parameters and BatchNorm statistics")
-    if rules.deliver:
-        typer.echo(f"  gets     the merged model, with {_BUFFERS[rules.buffers]}")
-    if rules.buffers in MEASURED:
-        seen = "all members see" if rules.buffers == "routed" else "the coordinator sees"
-        typer.echo(f"  measures the merged model's statistics on this site's unlabelled images; {seen} them")
-    if rules.compare_single_models:
-        typer.echo("  note     this campaign lets other members see this site's model (compare_single_models)")
+
+for command in (init, show, fingerprint, join, accept):
+    app.command()(command)
 
 
 @app.command()
@@ -164,6 +113,48 @@ def status(folder: SiteArgument, campaign: CampaignOption = "", as_json: JsonOpt
     if found.message:
         typer.echo(f"  {found.message}")
         typer.echo(f"  log: {joined.folder / 'adapt.log'}")
+
+
+@app.command()
+def preview(
+    folder: SiteArgument,
+    campaign: Annotated[
+        str, typer.Argument(help="Name or digest of the campaign; the last one joined if not given.")
+    ] = "",
+    to: Annotated[
+        Path | None,
+        typer.Option("--bytes", help="Write the exact bytes that would leave into this file.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show all that leaves with the pending update: each field, each tensor, and to whom it goes."""
+    from client import preview as previews
+    from client.preview_text import as_text
+    from client.site import Site
+    from protos import printing
+
+    joined = Site.open(folder).find(campaign)
+    found = previews.preview(joined)
+    printing.show(found.as_json() if as_json else as_text(found))
+    if to is not None:
+        typer.echo(f"wrote {previews.write_bytes(joined, to):,} bytes that would leave, in {to}", err=as_json)
+
+
+@app.command()
+def preflight(folder: SiteArgument, as_json: JsonOption = False) -> None:
+    """Look whether this site is ready: keys, certificates, clock, disk, GPU, settings, coordinator.
+
+    Ends with exit code 15 if it is not.
+    """
+    from client.preflight import look
+    from client.site import Site
+    from protos import preflight as looks
+    from protos import printing
+
+    site = Site.open(folder)
+    found = list(look(site))
+    printing.show(looks.as_json(found) if as_json else [looks.table(found)])
+    looks.check(found, f"site {site.name}")
 
 
 app.command("check-data")(check_data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from client.data.settings import DataSettings
+from client.policy import Policy
 from client.training.settings import AdaptSettings
 
 
@@ -13,12 +14,12 @@ class SuperLink:
     """Where the coordinator's SuperLink is.
 
     Attributes:
-        address: Host and port of its Fleet API.
+        address: Host and port of its Fleet API; empty: as the coordinator's welcome says.
         root_certificates: The CA's certificate, relative to the site's folder.
 
     """
 
-    address: str
+    address: str = ""
     root_certificates: str = "keys/ca.crt"
 
 
@@ -42,15 +43,17 @@ class SiteSettings:
 
     Attributes:
         name: The site's name, as campaigns list it.
-        superlink: Where the coordinator is.
         data: The site's images: built-in scenes, or folders.
+        superlink: Where the coordinator is.
         adapt: How it adapts.
         resources: What adapting may use.
+        policy: Which campaigns the site takes part in.
 
     """
 
     name: str
-    superlink: SuperLink
     data: DataSettings
+    superlink: SuperLink = field(default_factory=SuperLink)
     adapt: AdaptSettings = field(default_factory=AdaptSettings)
     resources: Resources = field(default_factory=Resources)
+    policy: Policy = field(default_factory=Policy)

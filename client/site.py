@@ -5,7 +5,9 @@
     site.toml                     settings
     request.json                  its public keys, to hand to the coordinator
     audit.jsonl                   what left, was refused, joined; audit.head.json is its end
+    welcome.json                  the coordinator's answer: its keys and where it is
     keys/signing.pem              Ed25519, signs what leaves
+    keys/agreement.pem            X25519, agrees on secrets with others
     keys/node, node.pub           Flower's SuperNode authentication
     keys/ca.crt                   the coordinator's certificate authority
     campaigns/<12 digits>/        one per joined campaign, see `Joined`
@@ -21,32 +23,19 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from client import site_file
 from client.settings import SiteSettings
 from protos import campaign as campaigns
-from protos import files, settings, signing
+from protos import files, keyfiles, settings, signing
 from protos.audit import Audit
 from protos.campaign import Campaign
 from protos.digest import file_digest, short
-from protos.enrolment import Request
+from protos.enrolment import Request, Welcome
 from protos.errors import BaseMismatchError, ConfigurationError, ModelFileError, StorageError
 from protos.tensorfile import TensorFile
-
-_TEMPLATE = """\
-# A site of onebasin. Nothing in this file leaves the site, but its name.
-name = "{name}"
-
-[superlink]
-address = "{address}"
-
-# Built-in scenes. For images of your own, see docs/data.md; check them with: onebasin site check-data
-[data]
-domain = "{domain}"
-
-[resources]
-device = "auto"
-"""
 
 
 @dataclass(frozen=True)
@@ -56,8 +45,17 @@ class Site:
     folder: Path
 
     @classmethod
-    def init(cls, folder: Path, name: str, *, address: str, domain: str) -> Site:
+    def init(
+        cls, folder: Path, name: str, *, address: str = "", domain: str = "", passphrase: bytes | None = None
+    ) -> Site:
         """Make a site: its folder, settings and keys. Private keys never leave it.
+
+        Args:
+            folder: Where.
+            name: Its name.
+            address: Host and port of the SuperLink, if not what the coordinator's welcome will say.
+            domain: Of the built-in scenes; if empty, the settings have a place for folders of images.
+            passphrase: Encrypts the private keys.
 
         Raises:
             ConfigurationError: The name is none, or there is a site already.
@@ -68,15 +66,22 @@ class Site:
         if site.settings_path.exists():
             raise ConfigurationError(f"there is a site in {folder} already", "choose another folder")
         files.make_folder(site.keys, mode=0o700)
-        signing.new_key(site.keys / "signing.pem")
+        signing_key = signing.new_key(site.keys / "signing.pem", passphrase)
+        agreement = X25519PrivateKey.generate()
+        keyfiles.write(site.keys / "agreement.pem", agreement, passphrase)
         node = ec.generate_private_key(ec.SECP384R1())
-        private = node.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         public = node.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-        files.write(site.node_key, private, mode=0o600)
+        if passphrase:
+            keyfiles.write(site.node_key, node, passphrase)
+        else:  # as Flower reads it
+            files.write(site.node_key, _openssh(node), mode=0o600)
         files.write(site.node_key.with_suffix(".pub"), public)
-        files.write(site.settings_path, _TEMPLATE.format(name=name, address=address, domain=domain))
-        site.request().write(site.request_path)
-        site.audit.note("made", site=name, key=signing.public_bytes(site.signing_key).hex())
+        files.write(site.settings_path, site_file.content(name, address, domain))
+        agreed = agreement.public_key().public_bytes_raw()
+        request = Request(name, signing.public_bytes(signing_key), agreed, public.decode())
+        request.write(site.request_path, signing_key)
+        audit = Audit(site.folder, lambda: signing_key)  # which may have a passphrase from now on
+        audit.note("made", site=name, key=request.signing_key.hex())
         return site
 
     @classmethod
@@ -113,10 +118,51 @@ class Site:
         """The file to hand to the coordinator."""
         return self.folder / "request.json"
 
+    @property
+    def welcome_path(self) -> Path:
+        """The coordinator's answer, once it is here."""
+        return self.folder / "welcome.json"
+
     def request(self) -> Request:
-        """Return the site's request to take part."""
-        public = self.node_key.with_suffix(".pub").read_text().strip()
-        return Request(self.name, signing.public_bytes(self.signing_key), public)
+        """Return the site's request to take part. It is read, not made: no passphrase is needed for that.
+
+        Raises:
+            ConfigurationError: The file is missing or damaged.
+            SignatureError: It was edited.
+
+        """
+        return Request.read(self.request_path)
+
+    def coordinator(self) -> Welcome | None:
+        """Return the coordinator's welcome, if one was taken in."""
+        return Welcome.read(self.welcome_path) if self.welcome_path.exists() else None
+
+    @property
+    def address(self) -> str:
+        """Host and port of the coordinator's SuperLink.
+
+        Raises:
+            ConfigurationError: Nobody has said it yet.
+
+        """
+        found = self.settings.superlink.address
+        if found:
+            return found
+        welcome = self.coordinator()
+        if welcome is None:
+            raise ConfigurationError(
+                f"site {self.name} doesn't know its coordinator", "take in its welcome: onebasin site join"
+            )
+        return welcome.message.addresses[0]
+
+    def readable_node_key(self) -> bytes:
+        """Return the node's private key as Flower reads it, without a passphrase. It must not be written down.
+
+        Raises:
+            ConfigurationError: The key is missing, can be read by others, or its passphrase is not to be had.
+
+        """
+        return _openssh(keyfiles.read(self.node_key, ec.EllipticCurvePrivateKey))  # type: ignore[type-abstract]
 
     @cached_property
     def settings(self) -> SiteSettings:
@@ -138,6 +184,11 @@ class Site:
         """The log of all that leaves, is refused or changes."""
         return Audit(self.folder, lambda: self.signing_key)
 
+    @cached_property
+    def agreement_key(self) -> X25519PrivateKey:
+        """The key that agrees on secrets with others."""
+        return keyfiles.read(self.keys / "agreement.pem", X25519PrivateKey)  # type: ignore[type-abstract]
+
     def join(self, campaign_file: Path, base_file: Path, certificate: Path | None = None) -> Joined:
         """Join a campaign: check it and its base, and keep both.
 
@@ -151,14 +202,24 @@ class Site:
             BaseMismatchError: The file is not the base that the campaign names.
 
         """
-        campaign = campaigns.load(campaign_file)
+        return self.join_campaign(campaigns.load(campaign_file), base_file, certificate)
+
+    def join_campaign(self, campaign: Campaign, base_file: Path, certificate: Path | None = None) -> Joined:
+        """Join a campaign; see `join`."""
+        coordinator = self.coordinator()
+        if coordinator is not None and campaign.message.coordinator_key != coordinator.message.coordinator_key:
+            raise ConfigurationError(
+                f"campaign {campaign.name} is of the coordinator "
+                f"{signing.fingerprint(campaign.message.coordinator_key)}, not of {coordinator.fingerprint}",
+                "take in the welcome of that coordinator first, or get the campaign from the right one",
+            )
         listed = campaign.keys.get(self.name)
         if listed is None:
             raise ConfigurationError(
                 f"campaign {campaign.name} has no site {self.name}, its members are {', '.join(campaign.sites)}",
                 "ask the coordinator to list this site",
             )
-        own = signing.public_bytes(self.signing_key)
+        own = self.request().signing_key
         if listed != own:
             raise ConfigurationError(
                 f"campaign {campaign.name} lists the key {signing.fingerprint(listed)} for site {self.name}, "
@@ -180,6 +241,30 @@ class Site:
         base = campaign.message.base_digest.hex()
         self.audit.note("joined", campaign=campaign.digest.hex(), name=campaign.name, base=base)
         return joined
+
+    def all_joined(self) -> list[Joined]:
+        """List the campaigns that this site joined."""
+        paths = sorted((self.folder / "campaigns").glob("*/campaign.binpb"))
+        return [Joined(self, campaigns.load(path)) for path in paths]
+
+    def find(self, name: str) -> Joined:
+        """Find a joined campaign by its name or digest, or the one that was joined last if neither is given.
+
+        Raises:
+            ConfigurationError: This site didn't join it, or joined several of that name.
+
+        """
+        if not name:
+            return self.joined()
+        found = [
+            joined for joined in self.all_joined() if name in (joined.campaign.name, joined.campaign.digest.hex())
+        ]
+        if len(found) == 1:
+            return found[0]
+        raise ConfigurationError(
+            f"site {self.name} has joined {'no' if not found else 'more than one'} campaign {name}",
+            "join it: onebasin site join" if not found else "name it by its digest",
+        )
 
     def joined(self, digest: bytes | None = None) -> Joined:
         """Find a joined campaign by its digest, or the one that was joined last.
@@ -213,6 +298,7 @@ class Joined:
     ::
 
         campaign.binpb  base.safetensors
+        accepted.json   the operator's yes, see `client.acceptance`
         progress.json  adapt.log  adapt.lock  checkpoint.pt  failure.json     of the adapting process
         tensorboard/    its training logs, unless the settings forbid them
         outbox/         the finished update, until it is merged
@@ -232,6 +318,10 @@ class Joined:
     def base(self) -> Path:
         """The site's copy of the base."""
         return self.folder / "base.safetensors"
+
+
+def _openssh(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
 
 
 def _copy(source: Path, target: Path) -> None:

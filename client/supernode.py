@@ -19,8 +19,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
+from client import unlocking
 from client.client_app import SITE_FOLDER
 from client.site import Site
+from protos import validity
 from protos.errors import ConfigurationError, FederationError
 from protos.programs import environment, free_port
 
@@ -31,26 +33,31 @@ _GRACE = 10.0
 _REFUSED = "305"  # Flower's exit code: the SuperLink does not know this key, or still holds its last connection
 _EXIT_CODE = re.compile(rb"Exit Code: (\d+)")
 _PR_SET_PDEATHSIG = 1
+_RENEW = "ask the coordinator for a new welcome file, and: onebasin site join"
 
 
-def command(site: Site) -> list[str]:
+def command(site: Site, node_key: str = "") -> list[str]:
     """Return its command line: TLS by the coordinator's CA, authenticated by the site's key.
 
+    Args:
+        site: The site.
+        node_key: The file with its key, if not the one in its folder.
+
     Raises:
-        ConfigurationError: The coordinator's certificate is missing.
+        ConfigurationError: The coordinator's certificate or address is missing.
 
     """
     certificate = site.folder / site.settings.superlink.root_certificates
     if not certificate.exists():
         raise ConfigurationError(
             f"site {site.name} has no certificate of its coordinator ({certificate})",
-            "take ca.crt from the coordinator: onebasin site join --certificate",
+            "take in the coordinator's welcome: onebasin site join",
         )
     return [
-        "flower-supernode",
-        *("--superlink", site.settings.superlink.address),
+        *(sys.executable, "-m", "client.flower_supernode", str(site.folder)),
+        *("--superlink", site.address),
         *("--root-certificates", str(certificate)),
-        *("--auth-supernode-private-key", str(site.node_key)),
+        *("--auth-supernode-private-key", node_key or str(site.node_key)),
         *("--port", str(free_port())),  # between the SuperNode and its own apps, on loopback
         *("--node-config", f"{SITE_FOLDER}={json.dumps(str(site.folder))}"),
     ]
@@ -64,14 +71,19 @@ def serve(site: Site, say: Callable[[str], None]) -> None:
         say: Called with a line when something changes.
 
     Raises:
-        ConfigurationError: The coordinator's certificate is missing.
+        ConfigurationError: The coordinator's certificate is missing, or a key of the site can't be read.
         FederationError: The SuperLink refused this site's key for two minutes.
 
     """
+    certificate = site.folder / site.settings.superlink.root_certificates
+    if certificate.exists() and (warning := validity.warning(certificate, _RENEW)):
+        say(f"warning: {warning}")
     refused_since: float | None = None
     while True:
         started = time.monotonic()
-        code, reason = _run(command(site), environment(site.folder / "flower"))
+        with unlocking.passphrase(site) as passphrase, unlocking.node_key(site) as (node_key, handed):
+            env = {**environment(site.folder / "flower"), **passphrase}
+            code, reason = _run(command(site, node_key), env, handed)
         if code == 0:
             return
         if reason != _REFUSED:
@@ -81,8 +93,8 @@ def serve(site: Site, say: Callable[[str], None]) -> None:
             refused_since = started if refused_since is None else refused_since
             if time.monotonic() - refused_since > KNOCKING:
                 raise FederationError(
-                    f"the SuperLink at {site.settings.superlink.address} refuses the key of site {site.name}",
-                    f"register it there: onebasin coordinator register … {site.request_path.name}",
+                    f"the SuperLink at {site.address} refuses the key of site {site.name}",
+                    f"have it approved there: onebasin coordinator approve … {site.request_path.name}",
                 )
             say(
                 f"the SuperLink refuses the key of site {site.name}: it is not registered, or its last connection "
@@ -91,7 +103,7 @@ def serve(site: Site, say: Callable[[str], None]) -> None:
         time.sleep(_PAUSE)
 
 
-def _run(arguments: list[str], env: dict[str, str]) -> tuple[int, str]:
+def _run(arguments: list[str], env: dict[str, str], handed: tuple[int, ...]) -> tuple[int, str]:
     """Run a program, pass its output on, and return its exit code and the code that Flower printed."""
     reasons: list[str] = []
     process = subprocess.Popen(
@@ -101,6 +113,7 @@ def _run(arguments: list[str], env: dict[str, str]) -> tuple[int, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        pass_fds=handed,
         preexec_fn=_die_with_parent,  # only a system call in there
     )
 

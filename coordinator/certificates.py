@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from protos import files
+from protos import files, keyfiles, validity
+from protos.errors import ConfigurationError
 
 _YEAR = datetime.timedelta(days=365)
 
@@ -27,42 +29,102 @@ def make(folder: Path, hosts: Iterable[str]) -> None:
         StorageError: The folder can't be written to.
 
     """
-    now = datetime.datetime.now(datetime.UTC)
-    ca_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "onebasin coordinator CA")])
-    ca = (
-        x509.CertificateBuilder()
-        .subject_name(authority)
-        .issuer_name(authority)
-        .public_key(ca_key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + 10 * _YEAR)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(sign_certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
+    files.make_folder(folder, mode=0o700)
+    _write_authority(folder, "ca")
+    renew(folder, hosts)
+
+
+def renew(folder: Path, hosts: Iterable[str]) -> None:
+    """Make a new server key and certificate, vouched for by the CA that is there. Sites notice nothing.
+
+    Raises:
+        ConfigurationError: The CA's key or certificate can't be read.
+        StorageError: The folder can't be written to.
+
+    """
+    ca_key = keyfiles.read(folder / "ca.key", ec.EllipticCurvePrivateKey)  # type: ignore[type-abstract]
+    # While a new authority is on its way to the sites, both are in this file; the one whose key this is counts.
+    ca = next((c for c in validity.certificates(folder / "ca.crt") if c.public_key() == ca_key.public_key()), None)
+    if ca is None:
+        raise ConfigurationError(f"{folder / 'ca.crt'} has no certificate for {folder / 'ca.key'}", "restore both")
+    key = ec.generate_private_key(ec.SECP256R1())
     server = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "onebasin SuperLink")]))
-        .issuer_name(authority)
-        .public_key(server_key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + _YEAR)
+        _builder(_called("onebasin SuperLink"), ca.subject, key, _YEAR)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_name(host) for host in hosts]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_name(host) for host in dict.fromkeys(hosts)]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    files.make_folder(folder, mode=0o700)
-    files.write(folder / "ca.key", _pem(ca_key), mode=0o600)
-    files.write(folder / "ca.crt", ca.public_bytes(Encoding.PEM))
-    files.write(folder / "server.key", _pem(server_key), mode=0o600)
+    files.write(folder / "server.key", _pem(key), mode=0o600)
     files.write(folder / "server.pem", server.public_bytes(Encoding.PEM))
+
+
+def stage_authority(folder: Path) -> None:
+    """Make the CA that will take over: from now on ``ca.crt`` holds both, and sites that get it trust both.
+
+    Raises:
+        ConfigurationError: One is on its way already.
+        StorageError: The folder can't be written to.
+
+    """
+    if (folder / "next-ca.key").exists():
+        raise ConfigurationError("a new authority is on its way already", "finish that first: --finish")
+    _write_authority(folder, "next-ca")
+    both = (folder / "ca.crt").read_bytes() + (folder / "next-ca.crt").read_bytes()
+    files.write(folder / "ca.crt", both)
+
+
+def switch_authority(folder: Path, hosts: Iterable[str]) -> None:
+    """Let the new CA take over: it signs a new server certificate, and the old one is trusted no more.
+
+    Raises:
+        ConfigurationError: None is on its way.
+        StorageError: The folder can't be written to.
+
+    """
+    if not (folder / "next-ca.key").exists():
+        raise ConfigurationError(
+            "no new authority is on its way", "make one: onebasin coordinator renew-authority"
+        )
+    (folder / "next-ca.crt").replace(folder / "ca.crt")
+    (folder / "next-ca.key").replace(folder / "ca.key")
+    renew(folder, hosts)
+
+
+def _write_authority(folder: Path, name: str) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    # Two authorities need two names, or a certificate's issuer would be looked for under the wrong one.
+    subject = _called(f"onebasin coordinator CA {secrets.token_hex(4)}")
+    authority = (
+        _builder(subject, subject, key, 10 * _YEAR)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(sign_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    files.write(folder / f"{name}.key", _pem(key), mode=0o600)
+    files.write(folder / f"{name}.crt", authority.public_bytes(Encoding.PEM))
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, lifetime: datetime.timedelta
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + lifetime)
+    )
+
+
+def _called(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
 def _usage(*, sign_certificates: bool) -> x509.KeyUsage:

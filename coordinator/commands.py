@@ -9,6 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
+from coordinator.enrolment_commands import (
+    approve,
+    digest,
+    fingerprint,
+    preflight,
+    register,
+    renew_authority,
+    renew_certificate,
+    revoke,
+    warn,
+    welcome,
+)
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -34,7 +47,7 @@ def init(
 
     home = Home.init(folder, hosts=tuple(host), control_port=control_port, fleet_address=listen)
     typer.echo(f"made a coordinator in {home.folder}")
-    typer.echo(f"give sites this certificate: {home.keys / 'ca.crt'}")
+    typer.echo(f"its fingerprint, to be read aloud: {home.fingerprint}")
 
 
 @app.command()
@@ -42,7 +55,7 @@ def create(
     folder: HomeArgument,
     name: NameArgument,
     base: Annotated[Path, typer.Option(help="The base, from `onebasin base train`.")],
-    site: Annotated[list[Path], typer.Option(help="A member's request.json; repeat for each member.")],
+    site: Annotated[list[str], typer.Option(help="A member: an approved site's name; repeat for each member.")],
     minimum_sites: Annotated[int, typer.Option(min=0, help="Updates needed for a merge; 0: all.")] = 0,
     deadline: Annotated[int, typer.Option(min=1, help="Seconds until it must have them.")] = 7 * 86_400,
     patience: Annotated[
@@ -66,30 +79,29 @@ def create(
         ),
     ] = "pooled",
     deliver: Annotated[bool, typer.Option(help="Give the merged sites the merged model.")] = True,
+    privacy: Annotated[
+        str, typer.Option(help="What the coordinator learns of one site: plain, sealed or secure-sum.")
+    ] = "plain",
 ) -> None:
     """Lay down a campaign: its base, its members, its rules."""
+    from coordinator import roster
     from coordinator.home import Home
     from protos.campaign import Rules
-    from protos.enrolment import Request
 
     home = Home.open(folder)
-    requests = [Request.read(path) for path in site]
-    rules = Rules(minimum_sites, deadline, patience, compare_single_models, copy, evaluate, buffers, deliver)
-    members = {request.site: request.signing_key for request in requests}
-    if len(members) < len(requests):
-        from protos.errors import ConfigurationError
-
-        raise ConfigurationError("two of the requests are from sites of the same name", "rename one of the sites")
-    made = home.create(name, base, members=members, rules=rules)
-    for request in requests:
-        request.write(_requests(home.folder) / f"{request.site}.json")
+    members = {name: roster.find(home, name) for name in site}
+    rules = Rules(
+        minimum_sites, deadline, patience, compare_single_models, copy, evaluate, buffers, deliver, privacy=privacy
+    )
+    made = home.create(name, base, members={n: found.signing_key for n, found in members.items()}, rules=rules)
     typer.echo(f"campaign {name}: {made.campaign.digest.hex()}")
-    typer.echo(f"give sites this file: {made.campaign_file}")
+    for member in members.values():
+        typer.echo(f"give {member.site} this file: {roster.write_welcome(home, member)}")
 
 
 @app.command()
 def superlink(folder: HomeArgument) -> None:
-    """Run the SuperLink that sites connect to; ends with Ctrl-C."""
+    """Run the SuperLink that sites connect to, and let all approved sites in; ends with Ctrl-C."""
     import os
 
     from coordinator import superlink as flower
@@ -97,27 +109,10 @@ def superlink(folder: HomeArgument) -> None:
     from protos.programs import environment
 
     home = Home.open(folder)
+    warn(home)
     flower.write_connection(home)
     command = flower.superlink_command(home)
-    os.execvpe(command[0], command, environment(home.flower))  # noqa: S606
-
-
-@app.command()
-def register(
-    folder: HomeArgument,
-    request: Annotated[list[Path], typer.Argument(help="A site's request.json.", metavar="REQUEST…")],
-) -> None:
-    """Let sites' SuperNodes connect to the running SuperLink."""
-    from coordinator import superlink as flower
-    from coordinator.home import Home
-    from protos.enrolment import Request
-
-    home = Home.open(folder)
-    for path in request:
-        found = Request.read(path)
-        flower.register(home, found)
-        home.audit.note("approved", site=found.site, fingerprint=found.fingerprint)
-        typer.echo(f"registered {found.site}, fingerprint {found.fingerprint}")
+    os.execvpe(command[0], command, {**environment(home.flower), flower.HOME: str(home.folder)})  # noqa: S606
 
 
 @app.command()
@@ -131,7 +126,9 @@ def run(folder: HomeArgument, name: NameArgument) -> None:
     from coordinator.watching import run as run_campaign
     from coordinator.watching import sentence
 
-    found = Home.open(folder).campaign(name)
+    home = Home.open(folder)
+    warn(home)
+    found = home.campaign(name)
 
     def show(event: dict[str, Any]) -> None:
         typer.echo(f"{time.strftime('%H:%M:%S', time.localtime(event['time']))}  {sentence(event)}")
@@ -208,7 +205,15 @@ def status(folder: HomeArgument, name: NameArgument, as_json: JsonOption = False
         typer.echo(f"last run: {'merged' if outcome['ok'] else outcome['what']}")
 
 
-def _requests(folder: Path) -> Path:
-    from protos import files
-
-    return files.make_folder(folder / "sites")
+for command in (
+    approve,
+    welcome,
+    revoke,
+    register,
+    fingerprint,
+    digest,
+    preflight,
+    renew_certificate,
+    renew_authority,
+):
+    app.command()(command)

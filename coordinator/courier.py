@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from protos import flower
@@ -35,6 +36,7 @@ class Answer:
         reply: What the site says, or None.
         content: The record that the reply came in, with its parameters.
         problem: Why there is no reply.
+        refused_code: Whether the node refused to run the campaign's code.
 
     """
 
@@ -43,6 +45,7 @@ class Answer:
     reply: pb.Reply | None = None
     content: RecordDict | None = None
     problem: str = ""
+    refused_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,8 @@ class Courier:
             return None
         if message.has_error():
             problem = f"{message.error.reason} (Flower's error {message.error.code})"
-            return Answer(pending.node, pending.request, problem=problem)
+            refused = message.error.code == ErrorCode.INVALID_FAB
+            return Answer(pending.node, pending.request, problem=problem, refused_code=refused)
         try:
             reply = flower.message_of(message.content, pb.Reply, f"node {pending.node}")
         except UpdateRefusedError as error:

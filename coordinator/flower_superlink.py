@@ -1,7 +1,10 @@
-"""Flower's SuperLink, with its garbage collected by the clock.
+"""Flower's SuperLink, with its garbage collected by the clock, and the approved sites registered.
 
 Its HTTP server leaves the body of each request in a reference cycle, and these are megabytes. Python's collector
 counts objects, not bytes: it would let hundreds of megabytes pile up before it looks.
+
+It keeps the nodes' keys in memory. So as soon as it is up, the keys of all approved sites are registered anew, if
+the environment says whose SuperLink it is.
 
     python -m coordinator.flower_superlink [arguments of flower-superlink]
 """
@@ -9,9 +12,17 @@ counts objects, not bytes: it would let hundreds of megabytes pile up before it 
 from __future__ import annotations
 
 import gc
+import logging
+import os
 import sys
 import threading
+import time
 from importlib.metadata import entry_points
+from pathlib import Path
+
+from coordinator import roster, superlink
+from coordinator.home import Home
+from protos.errors import OnebasinError
 
 PROGRAM = "flower-superlink"
 EVERY = 0.2
@@ -26,6 +37,8 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     threading.Thread(target=collect, args=(threading.Event(),), name="gc", daemon=True).start()
+    if folder := os.environ.get(superlink.HOME):
+        threading.Thread(target=register, args=(Home(Path(folder)),), name="register", daemon=True).start()
     sys.exit(run())
 
 
@@ -33,6 +46,24 @@ def collect(stop: threading.Event) -> None:
     """Collect garbage every now and then until asked to stop."""
     while not stop.wait(EVERY):
         gc.collect()
+
+
+def register(home: Home, patience: float = 120.0) -> None:
+    """Wait until the SuperLink is up, and register all approved sites; what goes wrong is logged."""
+    log = logging.getLogger("onebasin.coordinator")
+    until = time.monotonic() + patience
+    while not superlink.is_running(home):
+        if time.monotonic() > until:
+            log.error("the SuperLink did not come up: no site is registered")
+            return
+        time.sleep(0.2)
+    for request in roster.approved(home):
+        try:
+            superlink.register(home, request)
+        except OnebasinError as error:
+            log.error("can't register site %s: %s", request.site, error)
+        else:
+            log.info("registered site %s", request.site)
 
 
 if __name__ == "__main__":

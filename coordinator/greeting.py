@@ -44,11 +44,21 @@ class Greeted:
 
 
 class Greeter:
-    """Keeps track of the connected nodes and of which site each has proved to be."""
+    """Keeps track of the connected nodes and of which site each has proved to be.
 
-    def __init__(self, campaign: Campaign, events: Events) -> None:
+    Args:
+        campaign: The campaign.
+        events: Its log.
+        registered: Names the site that a node was registered for; Flower let it in by its key.
+
+    """
+
+    def __init__(
+        self, campaign: Campaign, events: Events, registered: Callable[[int], str] = lambda node: ""
+    ) -> None:
         self._campaign = campaign
         self._events = events
+        self._registered = registered
         self._nodes: dict[int, str] = {}  # "" until proved
         self._nonces: dict[int, bytes] = {}
         self._due: dict[int, float] = {}
@@ -79,6 +89,8 @@ class Greeter:
         """Take in what came of a greeting; None if it proves nothing about any member."""
         node, reply = answer.node, answer.reply
         self._due[node] = time.monotonic() + RETRY
+        if answer.refused_code:
+            return self._without_code(node)
         if reply is None:
             return None
         self._due[node] = time.monotonic() + STRANGER
@@ -100,6 +112,19 @@ class Greeter:
     def replaced(self, node: int) -> None:
         """Forget a node whose site has proved to be another node now."""
         self._nodes.pop(node, None)
+
+    def _without_code(self, node: int) -> Greeted | None:
+        """Take in that a node won't run the code, so that nothing of ours could answer there."""
+        self._due[node] = time.monotonic() + STRANGER
+        site = self._registered(node)
+        said = (
+            f"site {site or f'(node {node})'} refuses to run the campaign's code "
+            f"({self._campaign.rules.code_digest[:12]}): its operator has not accepted a campaign with that digest"
+        )
+        if site in self._campaign.keys:
+            return Greeted(site, node, said)
+        self._events.note("stranger", node=node, message=said)
+        return None
 
     def _proven(self, envelope: update_pb2.Signed, node: int) -> str:
         try:

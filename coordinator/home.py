@@ -4,7 +4,8 @@
 
     coordinator.toml          settings
     audit.jsonl               what arrived, was refused, approved, merged, withdrawn; audit.head.json is its end
-    keys/                     CA, SuperLink certificate, Ed25519 key that signs receipts
+    keys/                     CA, SuperLink certificate, Ed25519 key that signs receipts, X25519 key
+    sites/<name>/             one per approved site, see `coordinator.roster`
     flower/                   Flower's own files
     campaigns/<name>/         one per campaign, see `CampaignFolder`
 """
@@ -17,16 +18,17 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from coordinator import certificates, publishing
 from protos import campaign as campaigns
-from protos import files, settings, signing
+from protos import code, files, keyfiles, settings, signing
 from protos.audit import Audit
 from protos.campaign import Campaign, Rules
 from protos.digest import file_digest
@@ -40,12 +42,18 @@ control_port = {control_port}
 fleet_address = "{fleet_address}"
 # Single updates are dropped once a run is over: sums, digests and receipts stay.
 keep_updates = false
+# Where sites reach it; they are told the first one. After a change: onebasin coordinator renew-certificate
+hosts = {hosts}
 
 [submit]
 # Sites send a few parts at a time, which bounds the memory of the SuperLink and of the coordinator.
 at_once = {at_once}
 part_mebibytes = {part_mebibytes}
 """
+
+
+_LOOPBACK = ("localhost", "127.0.0.1")
+"""The coordinator itself talks to its SuperLink over loopback."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,7 @@ class CoordinatorSettings:
         control_port: Port of Flower's Control API, on loopback.
         fleet_address: Where sites connect: host and port of the Fleet API.
         keep_updates: Whether single updates stay here after a run, instead of the sums alone.
+        hosts: Names and addresses under which sites reach it, the one that they are told first.
         submit: How updates are asked for.
 
     """
@@ -77,6 +86,7 @@ class CoordinatorSettings:
     control_port: int
     fleet_address: str
     keep_updates: bool = False
+    hosts: tuple[str, ...] = ("localhost",)
     submit: SubmitSettings = field(default_factory=SubmitSettings)
 
 
@@ -112,14 +122,15 @@ class Home:
         home = cls(folder)
         if home.settings_path.exists():
             raise ConfigurationError(f"there is a coordinator in {folder} already", "choose another folder")
-        # The coordinator itself talks to its SuperLink over loopback.
-        certificates.make(home.keys, dict.fromkeys([*hosts, "localhost", "127.0.0.1"]))
+        certificates.make(home.keys, [*hosts, *_LOOPBACK])
         signing.new_key(home.keys / "signing.pem")
+        keyfiles.write(home.keys / "agreement.pem", X25519PrivateKey.generate())
         files.make_folder(home.flower)
         submit = submit or SubmitSettings()
         text = _TEMPLATE.format(
             control_port=control_port,
             fleet_address=fleet_address,
+            hosts=json.dumps(list(hosts)),
             at_once=submit.at_once,
             part_mebibytes=submit.part_mebibytes,
         )
@@ -162,13 +173,34 @@ class Home:
 
     @cached_property
     def signing_key(self) -> Ed25519PrivateKey:
-        """The key that signs receipts."""
+        """The key that signs receipts and welcomes; sites know the coordinator by it."""
         return signing.load_key(self.keys / "signing.pem")
 
     @cached_property
     def audit(self) -> Audit:
         """The log of all that matters here."""
         return Audit(self.folder, lambda: self.signing_key)
+
+    @cached_property
+    def agreement_key(self) -> X25519PrivateKey:
+        """The key that agrees on secrets with sites."""
+        return keyfiles.read(self.keys / "agreement.pem", X25519PrivateKey)  # type: ignore[type-abstract]
+
+    @property
+    def fingerprint(self) -> str:
+        """What people read to each other to make sure that a welcome is this coordinator's."""
+        return signing.fingerprint(signing.public_bytes(self.signing_key))
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where sites reach the SuperLink: host and port."""
+        port = self.settings.fleet_address.rpartition(":")[2]
+        return tuple(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in self.settings.hosts)
+
+    @property
+    def certificate_hosts(self) -> tuple[str, ...]:
+        """What its certificate must be for."""
+        return (*self.settings.hosts, *_LOOPBACK)
 
     def create(self, name: str, base: Path, *, members: Mapping[str, bytes], rules: Rules) -> CampaignFolder:
         """Lay down a campaign.
@@ -206,7 +238,7 @@ class Home:
             model=model,
             classes=classes,
             members=members,
-            rules=rules,
+            rules=replace(rules, code_digest=code.installed_digest()),
             coordinator_key=signing.public_bytes(self.signing_key),
         )
         files.make_folder(folder.path)
@@ -218,6 +250,11 @@ class Home:
         files.write(folder.campaign_file, campaign.payload)
         self.audit.note("created", campaign=name, digest=campaign.digest.hex(), members=list(campaign.sites))
         return folder
+
+    def campaigns(self) -> Iterator[CampaignFolder]:
+        """List the campaigns by name."""
+        for path in sorted((self.folder / "campaigns").glob("*/campaign.binpb")):
+            yield CampaignFolder(self, path.parent)
 
     def campaign(self, name: str) -> CampaignFolder:
         """Find a campaign by name.

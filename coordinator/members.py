@@ -76,6 +76,8 @@ REASONS = {
     pb.Refusal.REASON_UPDATE: "holds a model that may not leave or can't be merged",
     pb.Refusal.REASON_CONFIGURATION: "is not configured correctly",
     pb.Refusal.REASON_NOT_DELIVERED: "has not the models that it is to judge, or not whole",
+    pb.Refusal.REASON_NOT_ACCEPTED: "has not accepted the campaign, or its policy forbids it "
+    "(there: onebasin site accept)",
 }
 """What a refusal's number says, after "site X"."""
 

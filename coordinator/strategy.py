@@ -17,6 +17,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
+from coordinator import roster
 from coordinator.adopting import Adopting
 from coordinator.arrivals import clear
 from coordinator.asking import Asking, Held
@@ -81,7 +82,7 @@ class OneShotMerge(Strategy):
         """
         arrays, config = ArrayRecord(), ConfigRecord()
         self._courier = Courier(grid)
-        self._greeter = Greeter(self.campaign, self.events)
+        self._greeter = Greeter(self.campaign, self.events, lambda node: roster.site_of(self.folder.home, node))
         self.summary()
         digest = self.campaign.message.base_digest
         with TensorFile(self.folder.base) as base, Folding(self.folder.state, base.manifest, digest) as folding:

@@ -6,22 +6,22 @@ import json
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from coordinator import roster
 from coordinator.home import CampaignFolder, Home
 from coordinator.server_app import CAMPAIGN_FOLDER
-from protos import files
+from protos import code, files
 from protos.enrolment import Request
 from protos.errors import ConfigurationError, FederationError
 from protos.programs import environment
 
-BUNDLE = Path(__file__).parent / "bundle"
-"""What Flower ships to the sites."""
 CONNECTION = "coordinator"
 """The name of the connection in Flower's configuration."""
+HOME = "ONEBASIN_COORDINATOR"
+"""The environment variable that tells the SuperLink's program the coordinator's folder."""
 
 
 def superlink_command(home: Home) -> list[str]:
@@ -63,25 +63,54 @@ def register(home: Home, request: Request) -> None:
         FederationError: The SuperLink can't be reached or refuses the key.
 
     """
-    key = home.folder / "sites" / f"{request.site}.pub"
-    files.make_folder(key.parent)
-    files.write(key, request.node_key + "\n")
+    folder = files.make_folder(roster.folder_of(home, request.site))
+    files.write(folder / "node.pub", request.node_key + "\n")
     try:
-        flwr(home, "supernode", "register", str(key), CONNECTION)
+        answer = flwr(home, "supernode", "register", str(folder / "node.pub"), CONNECTION)
     except FederationError as error:
         if "already" not in str(error).lower():
             raise
+    else:
+        files.write(folder / "node-id", str(answer.get("node-id", "")))
+
+
+def unregister(home: Home, site: str) -> None:
+    """Take back the registration of a site's SuperNode, if there is one: it is let in no more.
+
+    Raises:
+        FederationError: The SuperLink can't be reached or refuses.
+
+    """
+    path = roster.folder_of(home, site) / "node-id"
+    if path.exists():
+        flwr(home, "supernode", "unregister", path.read_text().strip(), CONNECTION)
+        path.unlink()
+
+
+def is_running(home: Home) -> bool:
+    """Tell whether this coordinator's SuperLink is up."""
+    try:
+        socket.create_connection(("127.0.0.1", home.settings.control_port), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def submit(folder: CampaignFolder) -> str:
     """Start a campaign's run and return Flower's id of it.
 
     Raises:
+        ConfigurationError: The campaign was laid down with another version of the bundle.
         FederationError: The SuperLink can't be reached or refuses it.
 
     """
+    if folder.campaign.rules.code_digest != code.installed_digest():
+        raise ConfigurationError(
+            f"the bundle of this onebasin is not the one that campaign {folder.campaign.name} names",
+            "run it with the version that it was created with, or lay it down anew",
+        )
     configuration = f"{CAMPAIGN_FOLDER}={json.dumps(str(folder.path))}"
-    return str(flwr(folder.home, "run", str(BUNDLE), CONNECTION, "--run-config", configuration)["run-id"])
+    return str(flwr(folder.home, "run", str(code.BUNDLE), CONNECTION, "--run-config", configuration)["run-id"])
 
 
 def run_status(home: Home, run_id: str) -> str:

@@ -1,7 +1,8 @@
 """``onebasin demo``: a whole campaign of four sites on this one machine.
 
 It does what four operators and a coordinator would do, by the same functions and programs: a base, keys and
-requests, a campaign that each site joins, a SuperLink with TLS, four authenticated SuperNodes, one run.
+requests that are approved, a campaign that each site accepts, a SuperLink with TLS, four authenticated
+SuperNodes, one run.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from pathlib import Path
 import tomli_w
 from rich.console import Console
 
-from client import base
+from client import acceptance, base, enrolment
 from client.site import Joined, Site
-from coordinator import superlink
+from coordinator import roster, superlink
 from coordinator.home import CampaignFolder, Home
 from coordinator.report.format import from_json
 from coordinator.report.table import results_table
@@ -75,15 +76,16 @@ def run_demo(folder: Path | None, *, quick: bool, seed: int) -> Path:
             control_port=control,
             fleet_address=f"127.0.0.1:{fleet}",
         )
-        sites = [_site(folder, domain, fleet, quick=quick, seed=seed) for domain in DOMAINS]
+        sites = [_site(folder, domain, quick=quick, seed=seed) for domain in DOMAINS]
+        for site in sites:
+            roster.approve(home, site.request_path, site.request().fingerprint)
         campaign = home.create(
             NAME,
             folder / "base.safetensors",
-            members={site.name: site.request().signing_key for site in sites},
+            members={request.site: request.signing_key for request in roster.approved(home)},
             rules=Rules(deadline_seconds=3600, patience_seconds=300, compare_single_models=True, buffers="routed"),
         )
-        certificate = home.keys / "ca.crt"
-        joined = [site.join(campaign.campaign_file, folder / "base.safetensors", certificate) for site in sites]
+        joined = [_join(site, home, campaign, folder / "base.safetensors") for site in sites]
         say.detail(f"campaign {campaign.campaign.digest.hex()[:12]}, sites {', '.join(campaign.campaign.sites)}")
 
         with Processes() as processes:
@@ -129,9 +131,17 @@ def _wait_for(port: int, processes: Processes) -> None:
     raise FederationError(f"the SuperLink did not come up within {_LINK_TIME:.0f} s", "see logs/superlink.log")
 
 
-def _site(folder: Path, domain: str, port: int, *, quick: bool, seed: int) -> Site:
+def _join(site: Site, home: Home, campaign: CampaignFolder, base: Path) -> Joined:
+    """Let a site take in its welcome and accept the campaign: here one person is both operators."""
+    enrolment.take(site, roster.write_welcome(home, roster.find(home, site.name)), home.fingerprint)
+    joined = site.join(campaign.campaign_file, base)
+    acceptance.accept(joined, campaign.campaign.digest.hex())
+    return joined
+
+
+def _site(folder: Path, domain: str, *, quick: bool, seed: int) -> Site:
     path = folder / "sites" / domain
-    Site.init(path, domain, address=f"127.0.0.1:{port}", domain=domain)
+    Site.init(path, domain, domain=domain)
     # The operator's part: the demo shares few cores among all sites, so each adapting process gets one thread.
     settings = tomllib.loads((path / "site.toml").read_text())
     settings["resources"] = {"device": "auto", "threads": 1}

@@ -28,6 +28,10 @@ KEPT_AT_SITES = frozenset({"own", "recalibrated"})
 """Rules under which each site's merged model has statistics that only that site knows."""
 MEASURED = frozenset({"pooled-recalibrated", "routed"})
 """Rules under which statistics that sites measure for the merged model leave them."""
+PRIVACY = {"plain": pb.PRIVACY_PLAIN, "sealed": pb.PRIVACY_SEALED, "secure-sum": pb.PRIVACY_SECURE_SUM}
+"""What the coordinator learns of one site, from all to nothing: the order is that of strength."""
+IMPLEMENTED = ("plain",)
+"""The modes that this version can run."""
 DAY = 86_400
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -67,6 +71,8 @@ class Rules:
             it measures for the merged model stay there; with ``pooled-recalibrated`` the coordinator sees them,
             with ``routed`` all members do.
         deliver: Whether the sites that are merged get the merged model.
+        privacy: One of `PRIVACY`: what the coordinator learns of a single site's update.
+        code_digest: SHA-256 of the bundle that Flower ships to the sites, hexadecimal; see `protos.code`.
 
     """
 
@@ -78,6 +84,8 @@ class Rules:
     evaluate: bool = True
     buffers: str = "pooled"
     deliver: bool = True
+    privacy: str = "plain"
+    code_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,8 @@ class Campaign:
             evaluate=rules.evaluate,
             buffers=next(name for name, value in BUFFERS.items() if value == rules.buffers),
             deliver=rules.deliver,
+            privacy=next(name for name, value in PRIVACY.items() if value == rules.privacy),
+            code_digest=rules.code_digest.hex(),
         )
 
 
@@ -154,6 +164,9 @@ def new_campaign(
         raise ConfigurationError(
             f"there is no rule for buffers {rules.buffers!r}", f"it is one of {', '.join(BUFFERS)}"
         )
+    if rules.privacy not in PRIVACY:
+        raise ConfigurationError(f"there is no privacy mode {rules.privacy!r}", f"known: {', '.join(PRIVACY)}")
+    check_implemented(rules)
     message = pb.Campaign(
         wire_version=WIRE_VERSION,
         name=name,
@@ -170,6 +183,8 @@ def new_campaign(
             evaluate=rules.evaluate,
             buffers=BUFFERS[rules.buffers],
             deliver=rules.deliver,
+            privacy=PRIVACY[rules.privacy],
+            code_digest=bytes.fromhex(rules.code_digest),
         ),
         coordinator_key=coordinator_key,
         nonce=secrets.token_bytes(16),
@@ -213,6 +228,10 @@ def parse(payload: bytes, whence: str) -> Campaign:
         if rules.buffers not in BUFFERS.values()
         else "leaves statistics of the merged model at the sites but doesn't deliver it to them"
         if not rules.deliver and rules.buffers in (BUFFERS[name] for name in KEPT_AT_SITES)
+        else "doesn't say in which privacy mode it runs"
+        if rules.privacy not in PRIVACY.values()
+        else "has a digest of its code that is none"
+        if len(rules.code_digest) not in (0, 32)
         else f"wants {rules.minimum_sites} sites but has {len(sites)}"
         if rules.minimum_sites > len(sites)
         else "has no deadline"
@@ -222,6 +241,20 @@ def parse(payload: bytes, whence: str) -> Campaign:
     if problem:
         raise ConfigurationError(f"{whence} {problem}", "create the campaign anew: onebasin coordinator create")
     return Campaign(payload, message)
+
+
+def check_implemented(rules: Rules) -> None:
+    """Make sure that this version can run a campaign by its rules.
+
+    Raises:
+        ConfigurationError: It can't.
+
+    """
+    if rules.privacy not in IMPLEMENTED:
+        raise ConfigurationError(
+            f"this version of onebasin can't run a campaign with privacy {rules.privacy!r}",
+            f"it can with: {', '.join(IMPLEMENTED)}",
+        )
 
 
 def load(path: Path) -> Campaign:

@@ -21,6 +21,13 @@ class Buffers(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     BUFFERS_RECALIBRATED: _ClassVar[Buffers]
     BUFFERS_POOLED_RECALIBRATED: _ClassVar[Buffers]
     BUFFERS_ROUTED: _ClassVar[Buffers]
+
+class Privacy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIVACY_UNSPECIFIED: _ClassVar[Privacy]
+    PRIVACY_PLAIN: _ClassVar[Privacy]
+    PRIVACY_SEALED: _ClassVar[Privacy]
+    PRIVACY_SECURE_SUM: _ClassVar[Privacy]
 COPY_UNSPECIFIED: Copy
 COPY_STUDENT: Copy
 COPY_TEACHER: Copy
@@ -30,6 +37,10 @@ BUFFERS_OWN: Buffers
 BUFFERS_RECALIBRATED: Buffers
 BUFFERS_POOLED_RECALIBRATED: Buffers
 BUFFERS_ROUTED: Buffers
+PRIVACY_UNSPECIFIED: Privacy
+PRIVACY_PLAIN: Privacy
+PRIVACY_SEALED: Privacy
+PRIVACY_SECURE_SUM: Privacy
 
 class Member(_message.Message):
     __slots__ = ("site", "signing_key")
@@ -40,7 +51,7 @@ class Member(_message.Message):
     def __init__(self, site: _Optional[str] = ..., signing_key: _Optional[bytes] = ...) -> None: ...
 
 class Rules(_message.Message):
-    __slots__ = ("minimum_sites", "deadline_seconds", "patience_seconds", "compare_single_models", "copy", "evaluate", "buffers", "deliver")
+    __slots__ = ("minimum_sites", "deadline_seconds", "patience_seconds", "compare_single_models", "copy", "evaluate", "buffers", "deliver", "privacy", "code_digest")
     MINIMUM_SITES_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     PATIENCE_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +60,8 @@ class Rules(_message.Message):
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
     BUFFERS_FIELD_NUMBER: _ClassVar[int]
     DELIVER_FIELD_NUMBER: _ClassVar[int]
+    PRIVACY_FIELD_NUMBER: _ClassVar[int]
+    CODE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     minimum_sites: int
     deadline_seconds: int
     patience_seconds: int
@@ -57,7 +70,9 @@ class Rules(_message.Message):
     evaluate: bool
     buffers: Buffers
     deliver: bool
-    def __init__(self, minimum_sites: _Optional[int] = ..., deadline_seconds: _Optional[int] = ..., patience_seconds: _Optional[int] = ..., compare_single_models: _Optional[bool] = ..., copy: _Optional[_Union[Copy, str]] = ..., evaluate: _Optional[bool] = ..., buffers: _Optional[_Union[Buffers, str]] = ..., deliver: _Optional[bool] = ...) -> None: ...
+    privacy: Privacy
+    code_digest: bytes
+    def __init__(self, minimum_sites: _Optional[int] = ..., deadline_seconds: _Optional[int] = ..., patience_seconds: _Optional[int] = ..., compare_single_models: _Optional[bool] = ..., copy: _Optional[_Union[Copy, str]] = ..., evaluate: _Optional[bool] = ..., buffers: _Optional[_Union[Buffers, str]] = ..., deliver: _Optional[bool] = ..., privacy: _Optional[_Union[Privacy, str]] = ..., code_digest: _Optional[bytes] = ...) -> None: ...
 
 class Campaign(_message.Message):
     __slots__ = ("wire_version", "name", "base_digest", "model", "classes", "members", "rules", "coordinator_key", "nonce")

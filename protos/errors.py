@@ -106,6 +106,18 @@ class StorageError(OnebasinError):
     exit_code = 13
 
 
+class PolicyError(OnebasinError):
+    """A site's operator has not accepted a campaign, or the site's policy forbids it."""
+
+    exit_code = 14
+
+
+class PreflightError(OnebasinError):
+    """Something that a campaign needs is missing or wrong on this machine."""
+
+    exit_code = 15
+
+
 class VerificationError(OnebasinError):
     """What a receipt, a proof or an audit log says is not so, or it is damaged."""
 

@@ -282,6 +282,7 @@ class Refusal(_message.Message):
         REASON_UPDATE: _ClassVar[Refusal.Reason]
         REASON_CONFIGURATION: _ClassVar[Refusal.Reason]
         REASON_NOT_DELIVERED: _ClassVar[Refusal.Reason]
+        REASON_NOT_ACCEPTED: _ClassVar[Refusal.Reason]
     REASON_UNSPECIFIED: Refusal.Reason
     REASON_INTERNAL: Refusal.Reason
     REASON_CAMPAIGN: Refusal.Reason
@@ -294,6 +295,7 @@ class Refusal(_message.Message):
     REASON_UPDATE: Refusal.Reason
     REASON_CONFIGURATION: Refusal.Reason
     REASON_NOT_DELIVERED: Refusal.Reason
+    REASON_NOT_ACCEPTED: Refusal.Reason
     REASON_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]

@@ -8,22 +8,17 @@ for fields that this version doesn't know.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from pathlib import Path
 from typing import TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.message import DecodeError, Message
 
-from protos import files
+from protos import keyfiles
 from protos import update_pb2 as pb
 from protos.errors import ConfigurationError, SignatureError, UpdateRefusedError
 
@@ -31,8 +26,12 @@ HELLO = "onebasin/hello/v1"
 UPDATE = "onebasin/update/v1"
 EVALUATION = "onebasin/evaluation/v1"
 MEASURED = "onebasin/measured/v1"
+REQUEST = "onebasin/site-request/v1"
+WELCOME = "onebasin/welcome/v1"
 
 M = TypeVar("M", bound=Message)
+
+_KEY = b"onebasin key v1\n"
 
 
 def signed(purpose: str, message: Message, key: Ed25519PrivateKey) -> pb.Signed:
@@ -60,16 +59,23 @@ def opened(envelope: pb.Signed, purpose: str, key: bytes, kind: type[M], site: s
         raise SignatureError(f"site {site}: the signature is missing", _ASK, site=site)
     if envelope.purpose != purpose:
         raise SignatureError(f"site {site}: signed for another purpose than {purpose}", _ASK, site=site)
-    try:
-        Ed25519PublicKey.from_public_bytes(key).verify(envelope.signature, pae(purpose, envelope.payload))
-    except InvalidSignature:
+    if not holds(envelope, purpose, key):
         raise SignatureError(
             f"site {site}: the signature is not that of the key which the campaign lists", _ASK, site=site
-        ) from None
+        )
     return decode(envelope.payload, kind, f"site {site}")
 
 
 _ASK = "ask the site's operator to compare its key's fingerprint with the campaign's (onebasin site show)"
+
+
+def holds(envelope: pb.Signed, purpose: str, key: bytes) -> bool:
+    """Tell whether an envelope was signed for a purpose with a key (Ed25519 public key, 32 bytes)."""
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(envelope.signature, pae(purpose, envelope.payload))
+    except InvalidSignature:
+        return False
+    return envelope.purpose == purpose
 
 
 def digest(envelope: pb.Signed) -> bytes:
@@ -106,17 +112,15 @@ def decode(payload: bytes, kind: type[M], whose: str) -> M:
     return message
 
 
-def new_key(path: Path) -> Ed25519PrivateKey:
+def new_key(path: Path, passphrase: bytes | None = None) -> Ed25519PrivateKey:
     """Make an Ed25519 key and write it as PEM, readable by its owner only.
 
     Raises:
         ConfigurationError: There is a key already.
 
     """
-    if path.exists():
-        raise ConfigurationError(f"there is a key already at {path}", "it is not overwritten: move it away first")
     key = Ed25519PrivateKey.generate()
-    files.write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
+    keyfiles.write(path, key, passphrase)
     return key
 
 
@@ -124,23 +128,11 @@ def load_key(path: Path) -> Ed25519PrivateKey:
     """Read an Ed25519 key.
 
     Raises:
-        ConfigurationError: The file is missing, is no Ed25519 key, or can be read by others.
+        ConfigurationError: The file is missing, is no Ed25519 key, can be read by others, or its passphrase is
+            wrong or not to be had.
 
     """
-    try:
-        content = path.read_bytes()
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise ConfigurationError(f"can't read the key {path}: {error.strerror}") from error
-    if mode & 0o077:
-        raise ConfigurationError(f"the key {path} can be read by others", f"chmod 600 {path}")
-    try:
-        key = load_pem_private_key(content, password=None)
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"{path} is no private key ({error})") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigurationError(f"{path} is not an Ed25519 key", "make one with `onebasin site init`")
-    return key
+    return keyfiles.read(path, Ed25519PrivateKey)  # type: ignore[type-abstract]
 
 
 def public_bytes(key: Ed25519PrivateKey) -> bytes:
@@ -165,9 +157,17 @@ def public_key(text: str) -> bytes:
 
 
 def fingerprint(public: bytes) -> str:
-    """Return what people read to each other: 20 hexadecimal digits of the public key's SHA-256, in fives."""
-    digits = hashlib.sha256(public).hexdigest()[:20]
-    return "-".join(digits[i : i + 5] for i in range(0, 20, 5))
+    """Return what people read to each other: 100 bits of the public key's SHA-256 in base32, in fours.
+
+    A party has one, that of its signing key: whatever else it says of itself is signed with that key.
+    """
+    digits = base64.b32encode(hashlib.sha256(_KEY + public).digest()).decode()[:20]
+    return "-".join(digits[i : i + 4] for i in range(0, 20, 4))
+
+
+def is_fingerprint(said: str, public: bytes) -> bool:
+    """Tell whether what somebody read out is a key's whole fingerprint; hyphens, spaces and case don't matter."""
+    return "".join(said.split()).replace("-", "").upper() == fingerprint(public).replace("-", "")
 
 
 def pae(purpose: str, payload: bytes) -> bytes:

@@ -18,6 +18,7 @@ from flwr.app import Error, Message
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
+from client import acceptance
 from client.answers import answer
 from client.outbox import Outbox
 from client.site import Joined, Site
@@ -165,6 +166,7 @@ def build_world(
     found = dict(models or {name: _adapted(base_model, i + 1, dtype) for i, name in enumerate(names)})
     for name, site in sites.items():
         joined = site.join(made.campaign_file, base, home.keys / "ca.crt")
+        acceptance.accept(joined, made.campaign.digest.hex())
         if store:
             Outbox(joined).store(found[name])
     return World(home, made, base, base_model, sites, found)

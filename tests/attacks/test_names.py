@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from client.site import Site
@@ -58,7 +60,9 @@ def test_a_bad_name_is_refused_wherever_names_come_in(world, tmp_path, name):
         Site.init(tmp_path / "site", name, address="x:1", domain="night")
     with pytest.raises(ConfigurationError):
         world.home.create(name, world.base, members=world.campaign.keys, rules=world.campaign.rules)
-    Request(name, b"k" * 32, "ecdsa-sha2-nistp384 AAAA").write(tmp_path / "request.json")
+    site = world.sites["fog"]
+    request = replace(site.request(), site=name)
+    request.write(tmp_path / "request.json", site.signing_key)
     with pytest.raises(ConfigurationError):
         Request.read(tmp_path / "request.json")
 

@@ -15,7 +15,7 @@ from flwr.app import ArrayRecord, ConfigRecord
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from torch import nn
 
-from client import adapting, answers, judge
+from client import acceptance, adapting, answers, judge
 from client.answers import answer
 from client.delivered import Delivered
 from client.outbox import Outbox
@@ -93,6 +93,7 @@ def joined(tmp_path, saved) -> Joined:
     home = Home.init(tmp_path / "coordinator", hosts=("localhost",), control_port=1, fleet_address="localhost:2")
     made = home.create("one", base, members={"fog": site.request().signing_key}, rules=Rules())
     joined = site.join(made.campaign_file, base)
+    acceptance.accept(joined, made.campaign.digest.hex())
     Outbox(joined).store(raw_state(infected_state(Network(infected=True))))
     return joined
 

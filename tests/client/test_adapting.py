@@ -191,10 +191,10 @@ def test_one_copy_is_sent_whole(tmp_path, monkeypatch, one_thread, copy):
     save_file(build("tiny-resnet", 19).state_dict(), tmp_path / "base.safetensors")
     settings = SiteSettings(
         "fog",
-        SuperLink("localhost:1"),
         SceneData("night", source_images=2, target_images=2, height=32, width=64),
-        AdaptSettings(steps=2, batch=1, checkpoint_every=1, encoder="nowhere.pth"),
-        Resources("cpu", 1),
+        SuperLink("localhost:1"),
+        adapt=AdaptSettings(steps=2, batch=1, checkpoint_every=1, encoder="nowhere.pth"),
+        resources=Resources("cpu", 1),
     )
     site = SimpleNamespace(settings=settings, folder=tmp_path, name="fog")
     message = SimpleNamespace(model="tiny-resnet", classes=19)

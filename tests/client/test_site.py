@@ -21,18 +21,19 @@ def test_a_new_site_has_settings_keys_and_a_request(fog):
     assert Site.open(fog.folder).settings.superlink.address == "here:9092"
     assert Request.read(fog.request_path) == fog.request()
     assert fog.request().signing_key == signing.public_bytes(fog.signing_key)
+    assert fog.request().agreement_key == fog.agreement_key.public_key().public_bytes_raw()
     load_ssh_private_key(fog.node_key.read_bytes(), None)
 
 
 def test_private_keys_are_readable_by_their_owner_only(fog):
-    for name in ("signing.pem", "node"):
+    for name in ("signing.pem", "agreement.pem", "node"):
         assert (fog.keys / name).stat().st_mode & 0o777 == 0o600
     assert fog.keys.stat().st_mode & 0o777 == 0o700
 
 
 def test_the_request_holds_no_private_key(fog):
     text = fog.request_path.read_bytes()
-    for path in (fog.keys / "signing.pem", fog.node_key):
+    for path in (fog.keys / "signing.pem", fog.keys / "agreement.pem", fog.node_key):
         for line in path.read_bytes().splitlines()[1:-1]:
             assert line not in text
 

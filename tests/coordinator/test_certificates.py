@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from coordinator import certificates
+from protos.errors import ConfigurationError
 
 HOSTS = ("merge.example", "127.0.0.1", "::1")
 
@@ -66,6 +67,53 @@ def test_the_server_certificate_cannot_sign_others(folder):
     assert not server.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
     ca = certificate(folder / "ca.crt")
     assert ca.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
+
+
+def test_renewing_changes_the_servers_certificate_and_not_the_authority(folder):
+    before = {name: (folder / name).read_bytes() for name in ("ca.crt", "ca.key", "server.pem", "server.key")}
+    certificates.renew(folder, ["new.example"])
+    changed = {name for name, content in before.items() if (folder / name).read_bytes() != content}
+    assert changed == {"server.pem", "server.key"}
+    assert len(verify(folder, "new.example")) == 2
+    assert (folder / "server.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_while_one_authority_takes_over_from_another_nobody_is_locked_out(folder, tmp_path):
+    def trusted(content, pem):
+        server = x509.load_pem_x509_certificate(pem)
+        store = Store(x509.load_pem_x509_certificates(content))
+        builder = PolicyBuilder().store(store).time(datetime.datetime.now(datetime.UTC))
+        try:
+            return bool(builder.build_server_verifier(x509.DNSName("merge.example")).verify(server, []))
+        except VerificationError:
+            return False
+
+    old = (folder / "ca.crt").read_bytes()
+    before = (folder / "server.pem").read_bytes()
+    certificates.stage_authority(folder)
+    both = (folder / "ca.crt").read_bytes()
+    certificates.renew(folder, HOSTS)  # still by the old one
+    staged = (folder / "server.pem").read_bytes()
+    certificates.switch_authority(folder, HOSTS)
+    new, after = (folder / "ca.crt").read_bytes(), (folder / "server.pem").read_bytes()
+    assert [trusted(old, pem) for pem in (before, staged, after)] == [True, True, False]
+    assert [trusted(both, pem) for pem in (before, staged, after)] == [True, True, True]
+    assert [trusted(new, pem) for pem in (before, staged, after)] == [False, False, True]
+
+
+def test_the_steps_of_an_authoritys_renewal_are_not_taken_out_of_order(folder):
+    with pytest.raises(ConfigurationError, match="no new authority is on its way"):
+        certificates.switch_authority(folder, HOSTS)
+    certificates.stage_authority(folder)
+    with pytest.raises(ConfigurationError, match="is on its way already"):
+        certificates.stage_authority(folder)
+
+
+def test_a_certificate_without_its_key_is_named(folder, tmp_path):
+    certificates.make(tmp_path / "other", HOSTS)
+    (folder / "ca.crt").write_bytes((tmp_path / "other" / "ca.crt").read_bytes())
+    with pytest.raises(ConfigurationError, match="has no certificate for"):
+        certificates.renew(folder, HOSTS)
 
 
 def test_keys_belong_to_their_certificates_and_to_their_owner(folder):

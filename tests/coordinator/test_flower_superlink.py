@@ -9,7 +9,8 @@ import threading
 import time
 import weakref
 
-from coordinator import flower_superlink
+from coordinator import flower_superlink, roster, superlink
+from protos.errors import FederationError
 
 
 def test_it_is_flowers_program_with_flowers_arguments():
@@ -47,3 +48,27 @@ def test_cycles_are_collected_by_the_clock(monkeypatch):
         gc.enable()
         stop.set()
         thread.join()
+
+
+def test_all_approved_sites_are_registered_as_soon_as_the_superlink_is_up(world, monkeypatch):
+    for site in world.sites.values():
+        roster.approve(world.home, site.request_path, site.request().fingerprint)
+    roster.revoke(world.home, "night")
+    up, asked = iter([False, False, True]), []
+    monkeypatch.setattr(flower_superlink.time, "sleep", lambda _: None)
+    monkeypatch.setattr(superlink, "is_running", lambda _: next(up))
+
+    def register(_, request):
+        asked.append(request.site)
+        if request.site == "clear":
+            raise FederationError("not now")
+
+    monkeypatch.setattr(superlink, "register", register)
+    flower_superlink.register(world.home)
+    assert asked == ["clear", "fog"]  # one that fails keeps no other out, and a revoked one is left out
+
+
+def test_a_superlink_that_does_not_come_up_is_not_waited_for_forever(world, monkeypatch, caplog):
+    monkeypatch.setattr(superlink, "is_running", lambda _: False)
+    flower_superlink.register(world.home, patience=0.0)
+    assert "no site is registered" in caplog.text

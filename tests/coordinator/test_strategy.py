@@ -27,7 +27,7 @@ from protos.tensorfile import TensorFile
 
 pytestmark = pytest.mark.usefixtures("clock")
 
-NODE_UNAVAILABLE, CRASHED = 5, 8
+NODE_UNAVAILABLE, INVALID_BUNDLE, CRASHED = 5, 7, 8
 
 
 @pytest.fixture(autouse=True)
@@ -206,6 +206,31 @@ def test_a_node_that_fails_is_asked_again(world, make_grid, kind, code):
     assert_merged(world, *world.sites)
     if kind != "hello":
         assert f"Flower's error {code}" in said(world, "no-answer", "fog")[0]["message"]
+
+
+def test_a_site_that_refuses_the_code_is_named_by_the_node_that_was_registered_for_it(world, make_grid):
+    for i, site in enumerate(world.sites):
+        folder = world.home.folder / "sites" / site
+        folder.mkdir(parents=True)
+        (folder / "node-id").write_text(str(100 + i))
+
+    def react(node, site, request, before):
+        return Error(INVALID_BUNDLE, "The FAB could not be verified.") if site == "fog" else ...
+
+    with pytest.raises(QuorumError, match="site fog refuses to run the campaign's code"):
+        OneShotMerge(world.folder).start(make_grid(world, react=react))
+    assert not said(world, "refused", "night")
+
+
+def test_an_unknown_node_that_refuses_the_code_is_noted_as_a_stranger(make_world, make_grid):
+    world = make_world(rules=Rules(minimum_sites=2, patience_seconds=600))
+
+    def react(node, site, request, before):
+        return Error(INVALID_BUNDLE, "The FAB could not be verified.") if site == "fog" else ...
+
+    OneShotMerge(world.folder).start(make_grid(world, react=react))
+    assert_merged(world, "clear", "night")
+    assert "refuses to run the campaign's code" in said(world, "stranger")[0]["message"]
 
 
 def test_parts_that_fail_again_and_again_are_asked_for_until_they_come(world, make_grid):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import superlink
+from coordinator import roster, superlink
 from coordinator.home import Home
+from protos import code
 from protos.errors import ConfigurationError, FederationError
 
 
@@ -114,7 +115,7 @@ def test_a_run_is_submitted_with_its_campaigns_folder(world, flwr):
 def test_a_site_that_is_registered_already_is_fine(world, flwr):
     flwr('{"success": false, "error-message": "Public key ALREADY in use"}', 1)
     superlink.register(world.home, world.sites["fog"].request())
-    kept = (world.home.folder / "sites" / "fog.pub").read_text()
+    kept = (world.home.folder / "sites" / "fog" / "node.pub").read_text()
     assert kept.strip() == world.sites["fog"].request().node_key
 
 
@@ -148,3 +149,25 @@ def test_flwr_that_does_not_answer_is_a_federation_error(world, monkeypatch):
 def test_a_runs_status_is_flowers(world, flwr, runs, status):
     flwr(json.dumps({"success": True, "runs": runs}))
     assert superlink.run_status(world.home, "7") == status
+
+
+def test_a_campaign_whose_code_is_another_is_not_submitted(world, flwr, monkeypatch):
+    calls = flwr()
+    monkeypatch.setattr(code, "installed_digest", lambda: "0" * 64)
+    with pytest.raises(
+        ConfigurationError, match="the bundle of this onebasin is not the one that campaign one names"
+    ):
+        superlink.submit(world.folder)
+    assert not calls
+
+
+def test_a_registered_nodes_number_is_kept_and_used_to_take_it_back(world, flwr):
+    calls = flwr('{"success": true, "node-id": 4711}')
+    superlink.register(world.home, world.sites["fog"].request())
+    assert roster.site_of(world.home, 4711) == "fog"
+    assert roster.site_of(world.home, 12) == ""
+    superlink.unregister(world.home, "fog")
+    assert calls[-1][:4] == ["flwr", "supernode", "unregister", "4711"]
+    assert roster.site_of(world.home, 4711) == ""
+    superlink.unregister(world.home, "fog")
+    assert len(calls) == 2

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import tomli_w
 
-from client import base
+from client import acceptance, base
 from client.site import Joined, Site
 from coordinator import superlink
 from coordinator.home import CampaignFolder, Home, SubmitSettings
@@ -46,10 +46,17 @@ class Federation:
         command = [sys.executable, "-m", "onebasin", "site", "supernode", str(found.folder)]
         self.processes.start(name, command, os.environ, self.folder / f"supernode-{name}.log")
 
+    def new_site(self, folder: Path, name: str, passphrase: bytes | None = None) -> Site:
+        """Make another site, which the SuperLink doesn't know yet."""
+        port = int(self.home.settings.fleet_address.rpartition(":")[2])
+        site = new_site(folder, name, port, passphrase=passphrase)
+        (site.keys / "ca.crt").write_bytes((self.home.keys / "ca.crt").read_bytes())
+        return site
+
     def kill_node(self, name: str) -> None:
         """Kill -9 a site's SuperNode; whoever watches it starts it again."""
         watcher = psutil.Process(self.processes.pid(name))
-        (node,) = [p for p in watcher.children() if "flower-supernode" in " ".join(p.cmdline())]
+        (node,) = [p for p in watcher.children() if "client.flower_supernode" in " ".join(p.cmdline())]
         node.kill()
 
     def campaign(
@@ -68,7 +75,9 @@ class Federation:
         return made
 
     def join(self, name: str, campaign: CampaignFolder) -> Joined:
-        return self.sites[name].join(campaign.campaign_file, self.base, self.home.keys / "ca.crt")
+        joined = self.sites[name].join(campaign.campaign_file, self.base, self.home.keys / "ca.crt")
+        acceptance.accept(joined, campaign.campaign.digest.hex())
+        return joined
 
     def run(
         self, campaign: CampaignFolder, on_event: Callable[[dict[str, Any]], None] | None = None
@@ -118,9 +127,9 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
         yield found
 
 
-def new_site(folder: Path, name: str, port: int) -> Site:
+def new_site(folder: Path, name: str, port: int, *, passphrase: bytes | None = None) -> Site:
     """Make a site with a handful of small images and three training steps."""
-    Site.init(folder, name, address=f"127.0.0.1:{port}", domain="night")
+    Site.init(folder, name, address=f"127.0.0.1:{port}", domain="night", passphrase=passphrase)
     path = folder / "site.toml"
     settings = tomllib.loads(path.read_text())
     settings["data"].update(source_images=8, target_images=8, evaluation_images=2, seed=len(name))

@@ -16,10 +16,10 @@ from safetensors.numpy import load_file
 from client import adapting
 from client.outbox import Outbox
 from client.site import Site
-from coordinator import certificates
+from coordinator import certificates, roster, superlink
 from coordinator.home import Home
 from coordinator.watching import RunFailedError
-from protos import receipts
+from protos import code, keyfiles, receipts
 from protos.campaign import Rules
 from protos.digest import file_digest
 from protos.manifest import VAR
@@ -242,6 +242,53 @@ def test_an_unregistered_node_is_not_let_in(federation, tmp_path):
         assert time.monotonic() < until, log.read_text()
         time.sleep(0.2)
     federation.processes.kill("eve")
+
+
+def test_changed_code_is_refused_before_a_line_of_it_runs(federation, tmp_path, monkeypatch):
+    changed = tmp_path / "bundle"
+    shutil.copytree(code.BUNDLE, changed, ignore=shutil.ignore_patterns("__pycache__"))
+    stub = changed / "onebasin_bundle" / "site.py"
+    stub.write_text(stub.read_text() + f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()\n")
+    code.installed_digest()  # kept, so that the coordinator doesn't notice what it ships
+    monkeypatch.setattr(code, "BUNDLE", changed)
+    campaign = federation.campaign(members=("alpha", "beta"), join=("alpha", "beta"))
+    with pytest.raises(RunFailedError, match=r"site (alpha|beta) refuses to run the campaign's code"):
+        federation.run(campaign)
+    assert not (tmp_path / "ran").exists()
+    assert "refused the code of run" in (federation.folder / "supernode-alpha.log").read_text()
+    assert not campaign.merged.exists()
+
+
+def test_a_revoked_sites_node_is_let_in_no_more(federation, tmp_path):
+    home, site = federation.home, federation.new_site(tmp_path / "eve", "eve")
+    roster.approve(home, site.request_path, site.request().fingerprint)
+    superlink.register(home, site.request())
+    roster.revoke(home, "eve")
+    superlink.unregister(home, "eve")
+    federation.start_node("eve-revoked", site)
+    until = time.monotonic() + 30
+    log = federation.folder / "supernode-eve-revoked.log"
+    while "refuses the key of site eve" not in log.read_text():
+        assert time.monotonic() < until, log.read_text()
+        time.sleep(0.2)
+    federation.processes.kill("eve-revoked")
+
+
+def test_a_site_whose_keys_have_a_passphrase_takes_part(federation, tmp_path, monkeypatch):
+    secret = tmp_path / "passphrase"
+    secret.write_text("correct horse\n")
+    secret.chmod(0o600)
+    monkeypatch.setenv(keyfiles.PASSPHRASE_FILE, str(secret))
+    site = federation.sites["zeta"] = federation.new_site(tmp_path / "zeta", "zeta", b"correct horse")
+    superlink.register(federation.home, site.request())
+    federation.start_node("zeta", site)
+    try:
+        campaign = federation.campaign(members=("zeta",), join=("zeta",), evaluate=False)
+        federation.run(campaign)
+    finally:
+        federation.processes.kill("zeta")
+        del federation.sites["zeta"]
+    assert campaign.merged.exists()
 
 
 def test_a_node_that_trusts_another_authority_does_not_connect_and_is_named(federation, tmp_path):

@@ -34,7 +34,7 @@ def test_the_commands_of_the_readme_lead_to_a_merged_model(tmp_path):
     running, said = [], {}
     try:
         for line in commands():
-            words = line.replace("9092", str(fleet)).split()
+            words = substituted(line.replace("9092", str(fleet)), tmp_path, environment).split()
             if words[1:3] == ["base", "train"]:
                 words += ["--steps", "3", "--images", "8"]
             if words[1:3] == ["coordinator", "init"]:
@@ -46,6 +46,7 @@ def test_the_commands_of_the_readme_lead_to_a_merged_model(tmp_path):
                     )
                 if "superlink" in words:
                     wait_for(control)
+                    wait_for(fleet)
                 continue
             words = [found for word in words for found in expanded(word, tmp_path)]
             done = subprocess.run(
@@ -59,6 +60,8 @@ def test_the_commands_of_the_readme_lead_to_a_merged_model(tmp_path):
         for name in ("merged.safetensors", "README.md", "receipt.json", "report.json", "report.html"):
             assert (merged / name).exists()
         assert "site north, campaign autumn: ready" in said["site status"]
+        assert "accepted campaign autumn" in said["site join"]
+        assert "bytes leave" in said["site preview"]
         with (
             TensorFile(merged / "merged.safetensors") as ours,
             TensorFile(tmp_path / "merged.safetensors") as theirs,
@@ -78,6 +81,18 @@ def test_the_commands_of_the_readme_lead_to_a_merged_model(tmp_path):
 def test_the_files_that_the_readme_links_to_are_there():
     for link in re.findall(r"\]\((?!https?://)([^)#]+)\)", README.read_text()):
         assert (README.parent / link).exists(), link
+
+
+def substituted(line: str, folder: Path, environment: dict[str, str]) -> str:
+    """Do what the shell does with a command in a command."""
+
+    def output(found: re.Match[str]) -> str:
+        words = found.group(1).split()
+        return subprocess.run(
+            words, cwd=folder, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    return re.sub(r"\$\((.*?)\)", lambda found: output(found).strip(), line)
 
 
 def expanded(word: str, folder: Path) -> list[str]:

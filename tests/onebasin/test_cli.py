@@ -14,7 +14,9 @@ import pytest
 import typer.main
 
 from client.site import Site
+from coordinator import roster
 from onebasin import cli
+from protos import validity
 from protos.errors import (
     AdaptationError,
     BaseMismatchError,
@@ -61,7 +63,7 @@ def test_a_campaign_that_there_is_not_is_named(refused, world):
 
 def test_the_wrong_base_has_its_own_code(refused, world, tmp_path, model, saved):
     other = saved(tmp_path / "other.safetensors", model(99))
-    arguments = ("--campaign", world.folder.campaign_file, "--base", other)
+    arguments = (world.folder.campaign_file, "--base", other)
     err = refused(BaseMismatchError, "site", "join", world.sites["fog"].folder, *arguments)
     assert "but campaign one starts from base" in err
     assert "copy the base again" in err
@@ -69,13 +71,13 @@ def test_the_wrong_base_has_its_own_code(refused, world, tmp_path, model, saved)
 
 def test_a_campaign_of_others_is_refused(refused, world, tmp_path):
     Site.init(tmp_path / "rain", "rain", address="x:1", domain="night")
-    arguments = ("--campaign", world.folder.campaign_file, "--base", world.base)
+    arguments = (world.folder.campaign_file, "--base", world.base)
     err = refused(ConfigurationError, "site", "join", tmp_path / "rain", *arguments)
     assert "campaign one has no site rain" in err
 
 
 def test_a_file_that_is_no_campaign_is_refused(refused, world):
-    arguments = ("--campaign", world.base, "--base", world.base)
+    arguments = (world.base, "--base", world.base)
     err = refused(ConfigurationError, "site", "join", world.sites["fog"].folder, *arguments)
     assert "the Campaign" in err
 
@@ -111,11 +113,26 @@ def test_a_site_or_a_coordinator_is_not_made_twice(refused, world):
     refused(ConfigurationError, "site", "init", world.sites["fog"].folder, *arguments)
 
 
-def test_two_requests_of_one_name_are_refused(refused, world, tmp_path):
-    twin = Site.init(tmp_path / "twin", "fog", address="x:1", domain="night")
-    arguments = ("--base", world.base, "--site", twin.request_path, "--site", world.sites["fog"].request_path)
+def test_a_member_that_was_not_approved_is_refused(refused, world):
+    arguments = ("--base", world.base, "--site", "fog")
     err = refused(ConfigurationError, "coordinator", "create", world.home.folder, "two", *arguments)
-    assert "sites of the same name" in err
+    assert "no site fog was approved" in err
+
+
+@pytest.mark.parametrize("mode", ["sealed", "secure-sum", "none"])
+def test_a_privacy_mode_that_cannot_be_run_is_refused(refused, approved, mode):
+    arguments = ("--base", approved.base, "--site", "fog", "--privacy", mode)
+    err = refused(ConfigurationError, "coordinator", "create", approved.home.folder, "two", *arguments)
+    assert mode in err
+    assert not (approved.home.folder / "campaigns" / "two").exists()
+
+
+@pytest.fixture
+def approved(world):
+    """Return a world whose coordinator has approved all sites."""
+    for site in world.sites.values():
+        roster.approve(world.home, site.request_path, site.request().fingerprint)
+    return world
 
 
 KINDS = [ModelFileError, QuorumError, AdaptationError, DataError, StorageError, FederationError, OnebasinError]
@@ -189,11 +206,10 @@ def test_a_site_shows_its_fingerprint_and_campaign(onebasin, world):
     site = world.sites["fog"]
     code, out, _ = onebasin("site", "show", site.folder, "--json")
     assert code == 0
-    assert json.loads(out) == {
-        "site": "fog",
-        "fingerprint": site.request().fingerprint,
-        "campaign": world.campaign.digest.hex(),
-    }
+    found = json.loads(out)
+    assert found["site"] == "fog"
+    assert found["fingerprint"] == site.request().fingerprint
+    assert (found["campaign"], found["accepted"]) == (world.campaign.digest.hex(), True)
     assert site.request().fingerprint in onebasin("site", "show", site.folder)[1]
 
 
@@ -220,16 +236,95 @@ def test_a_coordinator_says_how_far_a_campaign_is(onebasin, world):
     assert "last run: too few" in out
 
 
-def test_both_sides_display_the_same_digest(onebasin, world):
-    requests = [part for site in world.sites.values() for part in ("--site", site.request_path)]
-    code, out, _ = onebasin("coordinator", "create", world.home.folder, "two", "--base", world.base, *requests)
+def test_both_sides_display_the_same_digest_and_one_word_accepts_it(onebasin, approved):
+    members = [part for site in approved.sites for part in ("--site", site)]
+    home = approved.home.folder
+    code, out, _ = onebasin("coordinator", "create", home, "two", "--base", approved.base, *members)
     assert code == 0
-    campaign = world.home.campaign("two")
-    assert campaign.campaign.digest.hex() in out
-    arguments = ("--campaign", campaign.campaign_file, "--base", world.base)
-    out = onebasin("site", "join", world.sites["fog"].folder, *arguments)[1]
-    assert campaign.campaign.digest.hex() in out
-    assert "clear, fog, night" in out
+    digest = approved.home.campaign("two").campaign.digest.hex()
+    assert digest in out
+    assert onebasin("coordinator", "digest", home, "two")[1].strip() == digest
+    site = approved.sites["fog"].folder
+    welcome = (home / "sites" / "fog" / "welcome.json", "--base", approved.base)
+    said = onebasin("coordinator", "fingerprint", home)[1].strip()
+    code, out, _ = onebasin("site", "join", site, *welcome, "--fingerprint", said)
+    assert code == 0
+    assert digest in out
+    assert "not accepted yet" in out
+    code, out, _ = onebasin("site", "join", site, *welcome, "--accept", digest)
+    assert code == 0
+    assert "accepted campaign two" in out
+
+
+def test_a_welcome_with_several_campaigns_joins_those_whose_base_is_here(
+    onebasin, approved, tmp_path, model, saved
+):
+    home, site = approved.home, approved.sites["fog"]
+    other = saved(tmp_path / "other.safetensors", model(99), {"model": "tiny-resnet", "classes": "5"})
+    for name, base in (("aged", other), ("zeal", approved.base)):
+        onebasin("coordinator", "create", home.folder, name, "--base", base, "--site", "fog")
+    welcome = home.folder / "sites" / "fog" / "welcome.json"
+    arguments = ("--base", approved.base, "--fingerprint", home.fingerprint)
+    code, out, _ = onebasin("site", "join", site.folder, welcome, *arguments)
+    assert code == 0
+    assert "not joined" in out
+    assert "campaign aged starts from base" in out
+    assert {joined.campaign.name for joined in site.all_joined()} == {"one", "zeal"}
+    assert site.joined().campaign.name == "zeal"
+    code, _, _ = onebasin("site", "join", site.folder, welcome, "--base", other)
+    assert code == 0
+    assert site.find("aged").campaign.name == "aged"
+
+
+def test_a_welcome_without_a_campaign_is_taken_in_too(onebasin, world, tmp_path):
+    onebasin("site", "init", tmp_path / "rain", "--domain", "night")
+    said = onebasin("site", "fingerprint", tmp_path / "rain")[1].strip()
+    home, request = world.home.folder, tmp_path / "rain" / "request.json"
+    code, out, _ = onebasin("coordinator", "approve", home, request, "--fingerprint", said)
+    assert code == 0
+    assert "it is let in when the SuperLink starts" in out
+    welcome = home / "sites" / "rain" / "welcome.json"
+    code, out, _ = onebasin("site", "join", tmp_path / "rain", welcome, "--fingerprint", world.home.fingerprint)
+    assert code == 0
+    assert "it brings no campaign yet" in out
+
+
+def test_accepting_shows_the_rules_and_asks_for_the_digest(onebasin, world, monkeypatch):
+    folder = world.joined("fog").folder
+    (folder / "accepted.json").unlink()
+    monkeypatch.setattr(typer, "prompt", lambda _: world.campaign.digest.hex()[:20])
+    code, out, _ = onebasin("site", "accept", world.sites["fog"].folder, "one")
+    assert code == 0
+    for sentence in (
+        "3 of 3 sites must deliver",
+        "the coordinator reads each site's update",
+        "accepted campaign one",
+    ):
+        assert sentence in out
+    assert "that of the onebasin installed here" in out
+
+
+def test_revoking_says_which_campaigns_wait_for_the_site(onebasin, approved):
+    code, out, _ = onebasin("coordinator", "revoke", approved.home.folder, "fog")
+    assert code == 0
+    assert "it is a member of one" in out
+
+
+def test_a_certificate_that_ends_soon_is_warned_of_at_the_start(onebasin, world, monkeypatch):
+    monkeypatch.setattr(validity, "DAYS", 400)
+    _, _, err = onebasin("coordinator", "run", world.home.folder, "two")
+    assert "server.pem expires in" in err
+    assert "onebasin coordinator renew-certificate" in err
+
+
+def test_a_preview_writes_the_bytes_and_says_how_many(onebasin, world, tmp_path):
+    code, out, _ = onebasin(
+        "site", "preview", world.sites["fog"].folder, "one", "--json", "--bytes", tmp_path / "b"
+    )
+    assert code == 0
+    found = json.loads(out)
+    assert found["bytes"] + 8 == (tmp_path / "b").stat().st_size
+    assert found["header"]["site"] == "fog"
 
 
 def test_every_argument_and_option_says_what_it_is():

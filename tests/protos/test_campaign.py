@@ -152,3 +152,36 @@ def test_names_are_lower_case_letters_digits_and_hyphens(name):
 
 def test_the_defaults_are_those_of_the_documentation():
     assert Rules() == Rules(0, 7 * DAY, DAY, False, "student")
+
+
+@pytest.mark.parametrize("mode", campaigns.PRIVACY)
+def test_only_privacy_modes_that_can_be_run_are_laid_down(mode):
+    if mode in campaigns.IMPLEMENTED:
+        assert make(rules=Rules(privacy=mode)).rules.privacy == mode
+    else:
+        with pytest.raises(ConfigurationError, match="can't run a campaign with privacy"):
+            make(rules=Rules(privacy=mode))
+        # Whoever reads one is told its name: a site refuses to accept it.
+        found = campaigns.parse(changed(rules__privacy=campaigns.PRIVACY[mode]), "the file")
+        with pytest.raises(ConfigurationError, match=mode):
+            campaigns.check_implemented(found.rules)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("rules__privacy", 0),
+        ("rules__privacy", 9),
+        ("rules__code_digest", b"x"),
+        ("rules__code_digest", b"x" * 33),
+    ],
+)
+def test_a_campaign_of_no_known_privacy_or_with_a_digest_that_is_none_is_refused(field, value):
+    with pytest.raises(ConfigurationError, match=r"the file (doesn't say in which privacy mode|has a digest)"):
+        campaigns.parse(changed(**{field: value}), "the file")
+
+
+def test_the_codes_digest_is_a_rule():
+    one, two = (make(rules=Rules(code_digest=digit * 64)) for digit in "ab")
+    assert one.rules.code_digest == "a" * 64
+    assert one.digest != two.digest

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from protos import messages_pb2, signing
@@ -224,10 +225,10 @@ def test_a_missing_key_is_named(tmp_path):
         signing.load_key(tmp_path / "gone.pem")
 
 
-def test_a_fingerprint_is_twenty_digits_in_fives():
+def test_a_fingerprint_is_twenty_digits_in_fours_which_are_a_hundred_bits_of_the_keys_digest():
     public = signing.public_bytes(KEY)
     shown = signing.fingerprint(public)
-    assert [len(part) for part in shown.split("-")] == [5, 5, 5, 5]
-    assert hashlib.sha256(public).hexdigest().startswith(shown.replace("-", ""))
+    assert [len(part) for part in shown.split("-")] == [4, 4, 4, 4, 4]
+    bits = int.from_bytes(base64.b32decode(shown.replace("-", "") + "A" * 12)) >> 60
+    assert bits == int.from_bytes(hashlib.sha256(b"onebasin key v1\n" + public).digest()) >> 156
     assert signing.fingerprint(signing.public_bytes(OTHER)) != shown
-    Ed25519PublicKey.from_public_bytes(public)

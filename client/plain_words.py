@@ -1,0 +1,92 @@
+"""A campaign's rules in plain words: what an operator reads before saying yes."""
+
+from __future__ import annotations
+
+from protos import code, signing
+from protos.campaign import MEASURED, Campaign
+
+_PRIVACY = {
+    "plain": "the coordinator reads each site's update; TLS protects it on the way",
+    "sealed": "updates are encrypted to the coordinator, which reads each of them",
+    "secure-sum": "the coordinator learns the sums, and nothing about a single site",
+}
+
+
+_BUFFERS = {
+    "pooled": "statistics pooled over the members' updates",
+    "own": "the statistics of this site's own update",
+    "recalibrated": "statistics that this site measures for it on its own images; they stay here",
+    "pooled-recalibrated": "statistics that the members measure for it on their own images, pooled",
+    "routed": "every member's measured statistics, among which it chooses for each image",
+}
+_SEEN = {
+    "pooled-recalibrated": "the coordinator sees these",
+    "routed": "the coordinator and all members see these",
+}
+
+
+def rules(campaign: Campaign, site: str) -> list[tuple[str, str]]:
+    """Say what a campaign is and what it asks of a site: pairs of a word and a sentence."""
+    said, message = campaign.rules, campaign.message
+    found = [
+        ("campaign", campaign.name),
+        ("digest", campaign.digest.hex()),
+        ("base", f"{message.base_digest.hex()} ({message.model}, {message.classes} classes)"),
+        ("members", ", ".join(f"{name} ({signing.fingerprint(key)})" for name, key in campaign.keys.items())),
+        ("quorum", f"{said.minimum_sites} of {len(campaign.sites)} sites must deliver, or nothing is merged"),
+        ("deadline", f"{_duration(said.deadline_seconds)} from the start of the run"),
+        ("patience", f"a site that is silent for {_duration(said.patience_seconds)} is given up"),
+        ("sends", f"once: the {said.copy}'s parameters and BatchNorm statistics, signed by site {site}"),
+        ("privacy", f"{said.privacy}: {_PRIVACY[said.privacy]}"),
+        ("code", _code(said.code_digest)),
+    ]
+    if said.compare_single_models:
+        found.append(("note", "other members get to see this site's model (compare_single_models)"))
+    if said.evaluate:
+        found.append(
+            ("scores", "the merged model is judged on this site's held-out images; counts of pixels leave")
+        )
+    if said.deliver:
+        found.append(("gets", f"the merged model, with {_BUFFERS[said.buffers]}"))
+    if said.buffers in MEASURED:
+        found.append(("measures", f"the merged model's statistics on its own images; {_SEEN[said.buffers]}"))
+    return found
+
+
+def leaves(campaign: Campaign, address: str) -> list[str]:
+    """Say all that leaves a site in a campaign, and to whom: one sentence each."""
+    said = campaign.rules
+    whom = f"the coordinator at {address} ({signing.fingerprint(campaign.message.coordinator_key)})"
+    found = [
+        f"The update below goes to {whom}, and to nobody else.",
+        "In answer to its questions: this site's name, Flower's number of its node, the campaign's and the base's "
+        "digests, and a nonce; how far adapting is (state, phase, step, steps, time left); the number of a reason "
+        "if something is refused.",
+    ]
+    if said.compare_single_models:
+        found[0] = f"The update below goes to {whom}, and from there this site's model to the other members."
+    if said.buffers in MEASURED:
+        found.append(
+            "After the merge: the merged model's BatchNorm means, variances and batch counts on this site's own "
+            f"images; {_SEEN[said.buffers]}."
+        )
+    if said.evaluate:
+        found.append(
+            "After the merge: confusion matrices of held-out images (counts of pixels), and how many they are."
+        )
+    found.append("What the merged model itself tells about this site's images is not protected by any of this.")
+    return found
+
+
+def _code(digest: str) -> str:
+    if not digest:
+        return "no digest: this site's SuperNode will run none"
+    same = digest == code.installed_digest()
+    return f"{digest}, {'that' if same else 'NOT that'} of the onebasin installed here"
+
+
+def _duration(seconds: int) -> str:
+    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds} seconds"

@@ -1,0 +1,109 @@
+"""Private keys on disk: for their owner only, and under a passphrase if wanted."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from protos import keyfiles, signing
+from protos.errors import ConfigurationError
+
+KINDS = {
+    "Ed25519": (Ed25519PrivateKey, Ed25519PrivateKey.generate),
+    "X25519": (X25519PrivateKey, X25519PrivateKey.generate),
+    "P-384": (ec.EllipticCurvePrivateKey, lambda: ec.generate_private_key(ec.SECP384R1())),
+}
+
+
+@pytest.fixture
+def secret(tmp_path, monkeypatch):
+    """Write a passphrase file and name it in the environment; returns the passphrase."""
+    path = tmp_path / "passphrase"
+    path.write_text("correct horse\n")
+    path.chmod(0o600)
+    monkeypatch.setenv(keyfiles.PASSPHRASE_FILE, str(path))
+    return b"correct horse"
+
+
+@pytest.fixture
+def no_terminal(monkeypatch):
+    monkeypatch.delenv(keyfiles.PASSPHRASE_FILE, raising=False)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_key_survives_its_file(tmp_path, secret, kind, locked):
+    wanted, make = KINDS[kind]
+    key, path = make(), tmp_path / "key.pem"
+    keyfiles.write(path, key, secret if locked else None)
+    found = keyfiles.read(path, wanted)
+    assert found.public_key() == key.public_key()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert keyfiles.is_locked(path) == locked == (b"ENCRYPTED" in path.read_bytes())
+
+
+def test_a_key_of_another_kind_is_refused(tmp_path):
+    keyfiles.write(tmp_path / "key.pem", X25519PrivateKey.generate())
+    with pytest.raises(ConfigurationError, match="is not an Ed25519 key"):
+        signing.load_key(tmp_path / "key.pem")
+
+
+def test_a_wrong_passphrase_is_told_from_a_damaged_file(tmp_path, secret):
+    keyfiles.write(tmp_path / "key.pem", Ed25519PrivateKey.generate(), b"another")
+    with pytest.raises(ConfigurationError, match=r"the passphrase of .* is wrong"):
+        signing.load_key(tmp_path / "key.pem")
+
+
+def test_without_a_terminal_the_message_says_how_to_give_a_passphrase(tmp_path, no_terminal):
+    keyfiles.write(tmp_path / "key.pem", Ed25519PrivateKey.generate(), b"x")
+    with pytest.raises(ConfigurationError, match="there is no terminal to ask for it") as caught:
+        signing.load_key(tmp_path / "key.pem")
+    assert keyfiles.PASSPHRASE_FILE in caught.value.fix
+    with pytest.raises(ConfigurationError, match="no terminal"):
+        keyfiles.new_passphrase()
+
+
+def test_a_passphrase_is_asked_for_once(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.delenv(keyfiles.PASSPHRASE_FILE, raising=False)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(keyfiles.getpass, "getpass", lambda prompt: asked.append(prompt) or "typed")
+    for name in ("a", "b"):
+        keyfiles.write(tmp_path / name, Ed25519PrivateKey.generate(), b"typed")
+        signing.load_key(tmp_path / name)
+    assert len(asked) == 1
+    assert str(tmp_path) in asked[0]
+
+
+def test_a_new_passphrase_is_typed_twice(monkeypatch):
+    monkeypatch.delenv(keyfiles.PASSPHRASE_FILE, raising=False)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    for typed, good in ((["one", "one"], True), (["one", "two"], False), (["", ""], False)):
+        answers = iter(typed)
+        monkeypatch.setattr(keyfiles.getpass, "getpass", lambda _, answers=answers: next(answers))
+        if good:
+            assert keyfiles.new_passphrase() == b"one"
+        else:
+            with pytest.raises(ConfigurationError, match="differ, or are empty"):
+                keyfiles.new_passphrase()
+
+
+@pytest.mark.parametrize(("content", "mode"), [("secret", 0o644), ("secret", 0o640), ("\n", 0o600)])
+def test_a_passphrase_file_that_others_read_or_that_is_empty_is_refused(tmp_path, monkeypatch, content, mode):
+    (tmp_path / "p").write_text(content)
+    (tmp_path / "p").chmod(mode)
+    monkeypatch.setenv(keyfiles.PASSPHRASE_FILE, str(tmp_path / "p"))
+    with pytest.raises(ConfigurationError):
+        keyfiles.new_passphrase()
+
+
+def test_a_passphrase_stands_in_no_error(tmp_path, secret):
+    keyfiles.write(tmp_path / "key.pem", Ed25519PrivateKey.generate(), b"another")
+    with pytest.raises(ConfigurationError) as caught:
+        signing.load_key(tmp_path / "key.pem")
+    assert "correct horse" not in str(caught.value)
