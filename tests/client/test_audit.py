@@ -34,7 +34,7 @@ def lines(world, site: str = "fog") -> list[Entry]:
 
 
 def test_making_joining_and_adapting_are_in_it(world):
-    assert [entry.event for entry in lines(world)] == ["made", "joined", "adapted"]
+    assert [entry.event for entry in lines(world)] == ["made", "joined", "accepted", "adapted"]
     _, joined, adapted = lines(world)
     assert joined.fields["campaign"] == world.campaign.digest.hex()
     assert joined.fields["base"] == world.campaign.message.base_digest.hex()
@@ -84,7 +84,7 @@ def test_a_request_that_is_far_too_long_to_note_is_refused(world):
     request = pb.Request(campaign_digest=b"x" * (1 << 20), hello=pb.Hello(nonce=NONCE))
     reply, _ = answer(world.sites["fog"], request, 77, lambda name: b"")
     assert reply.WhichOneof("what") == "refusal"
-    assert len(lines(world)) == 3
+    assert len(lines(world)) == 4
 
 
 @pytest.mark.usefixtures("clock")
