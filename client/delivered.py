@@ -46,7 +46,7 @@ class Delivered:
         self._most = (1 + singles) * rules.evaluate
         self._whole: set[bytes] = set()
 
-    def take(self, pieces: Sequence[pb.Piece], raw: bytes) -> None:
+    def take(self, pieces: Sequence[pb.Piece], raw: bytes | memoryview) -> None:
         """Write parts of models down.
 
         Args:

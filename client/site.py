@@ -5,6 +5,7 @@
     site.toml                     settings
     request.json                  its public keys, to hand to the coordinator
     keys/signing.pem              Ed25519, signs what leaves
+    keys/agreement.pem            X25519, opens what is sent to the site
     keys/node, node.pub           Flower's SuperNode authentication
     keys/ca.crt                   the coordinator's certificate authority
     campaigns/<12 digits>/        one per joined campaign, see `Joined`
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from client.settings import SiteSettings
@@ -67,6 +69,7 @@ class Site:
             raise ConfigurationError(f"there is a site in {folder} already", "choose another folder")
         files.make_folder(site.keys, mode=0o700)
         signing.new_key(site.keys / "signing.pem")
+        signing.new_agreement_key(site.keys / "agreement.pem")
         node = ec.generate_private_key(ec.SECP384R1())
         private = node.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         public = node.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
@@ -113,7 +116,8 @@ class Site:
     def request(self) -> Request:
         """Return the site's request to take part."""
         public = self.node_key.with_suffix(".pub").read_text().strip()
-        return Request(self.name, signing.public_bytes(self.signing_key), public)
+        signs, agrees = signing.public_bytes(self.signing_key), signing.public_bytes(self.agreement_key)
+        return Request(self.name, signs, agrees, public)
 
     @cached_property
     def settings(self) -> SiteSettings:
@@ -129,6 +133,11 @@ class Site:
     def signing_key(self) -> Ed25519PrivateKey:
         """The key that signs what leaves."""
         return signing.load_key(self.keys / "signing.pem")
+
+    @cached_property
+    def agreement_key(self) -> X25519PrivateKey:
+        """The key that opens what is sent to the site."""
+        return signing.load_agreement_key(self.keys / "agreement.pem")
 
     def join(self, campaign_file: Path, base_file: Path, certificate: Path | None = None) -> Joined:
         """Join a campaign: check it and its base, and keep both.
@@ -156,6 +165,11 @@ class Site:
                 f"campaign {campaign.name} lists the key {signing.fingerprint(listed)} for site {self.name}, "
                 f"but this site's is {signing.fingerprint(own)}",
                 "send the coordinator this site's key: onebasin site show",
+            )
+        if campaign.agreement_keys[self.name] != signing.public_bytes(self.agreement_key):
+            raise ConfigurationError(
+                f"campaign {campaign.name} lists another key agreement key for site {self.name} than this site's",
+                "send the coordinator this site's request.json again",
             )
         joined = Joined(self, campaign)
         check_base(base_file, campaign)

@@ -73,7 +73,7 @@ def create(
     home = Home.open(folder)
     requests = [Request.read(path) for path in site]
     rules = Rules(minimum_sites, deadline, patience, compare_single_models, copy, evaluate, recalibrate)
-    members = {request.site: request.signing_key for request in requests}
+    members = {request.site: request.keys for request in requests}
     if len(members) < len(requests):
         from protos.errors import ConfigurationError
 

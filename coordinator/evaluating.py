@@ -120,9 +120,10 @@ class Evaluating:
             while session.parts and self._room(node):
                 deliver = session.parts.pop(0)
                 request = pb.Request(campaign_digest=self._folder.campaign.digest, deliver=deliver)
-                yield self._courier.message(node, request, TIME, {PARAMETERS: _content(deliver, session.models)})
+                sets = {PARAMETERS: _content(deliver, session.models)}
+                yield self._courier.message(node, request, TIME, sets, site=session.member.site)
             if not session.parts and not session.nonce and not self._courier.under_way("deliver", node):
-                yield self._courier.message(node, self._question(session), TIME)
+                yield self._courier.message(node, self._question(session), TIME, site=session.member.site)
 
     def take(self, answer: Answer) -> None:
         """Take in what came of a request."""

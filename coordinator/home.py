@@ -3,7 +3,8 @@
 ::
 
     coordinator.toml          settings
-    keys/                     CA, SuperLink certificate, Ed25519 key that signs receipts
+    keys/                     CA, SuperLink certificate; signing.pem (Ed25519) signs requests and receipts,
+                              agreement.pem (X25519) opens what sites send
     flower/                   Flower's own files
     campaigns/<name>/         one per campaign, see `CampaignFolder`
 """
@@ -22,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from coordinator import certificates
 from protos import campaign as campaigns
 from protos import files, settings, signing
-from protos.campaign import Campaign, Rules
+from protos.campaign import Campaign, Keys, Rules
 from protos.digest import file_digest
 from protos.errors import BaseMismatchError, ConfigurationError, ModelFileError, StorageError
 from protos.tensorfile import TensorFile
@@ -109,6 +111,7 @@ class Home:
         # The coordinator itself talks to its SuperLink over loopback.
         certificates.make(home.keys, dict.fromkeys([*hosts, "localhost", "127.0.0.1"]))
         signing.new_key(home.keys / "signing.pem")
+        signing.new_agreement_key(home.keys / "agreement.pem")
         files.make_folder(home.flower)
         submit = submit or SubmitSettings()
         text = _TEMPLATE.format(
@@ -155,16 +158,26 @@ class Home:
 
     @cached_property
     def signing_key(self) -> Ed25519PrivateKey:
-        """The key that signs receipts."""
+        """The key that signs requests and receipts."""
         return signing.load_key(self.keys / "signing.pem")
 
-    def create(self, name: str, base: Path, *, members: Mapping[str, bytes], rules: Rules) -> CampaignFolder:
+    @cached_property
+    def agreement_key(self) -> X25519PrivateKey:
+        """The key that opens what sites send."""
+        return signing.load_agreement_key(self.keys / "agreement.pem")
+
+    @property
+    def public_keys(self) -> Keys:
+        """The keys that a campaign lists for the coordinator."""
+        return Keys(signing.public_bytes(self.signing_key), signing.public_bytes(self.agreement_key))
+
+    def create(self, name: str, base: Path, *, members: Mapping[str, Keys], rules: Rules) -> CampaignFolder:
         """Lay down a campaign.
 
         Args:
             name: Its name; also its folder's.
             base: The base: a safetensors file whose metadata names ``model`` and ``classes``.
-            members: Each site's Ed25519 public key.
+            members: Each site's public keys.
             rules: How it goes.
 
         Raises:
@@ -195,7 +208,7 @@ class Home:
             classes=classes,
             members=members,
             rules=rules,
-            coordinator_key=signing.public_bytes(self.signing_key),
+            coordinator=self.public_keys,
         )
         files.make_folder(folder.path)
         try:

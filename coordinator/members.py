@@ -75,6 +75,8 @@ REASONS = {
     pb.Refusal.REASON_UPDATE: "holds a model that may not leave or can't be merged",
     pb.Refusal.REASON_CONFIGURATION: "is not configured correctly",
     pb.Refusal.REASON_NOT_DELIVERED: "has not the models that it is to judge, or not whole",
+    pb.Refusal.REASON_UNSIGNED: "was asked something that this coordinator did not sign, or not for it",
+    pb.Refusal.REASON_STALE: "was asked too late or twice; compare the clocks of both machines",
 }
 """What a refusal's number says, after "site X"."""
 

@@ -79,7 +79,7 @@ def run_demo(folder: Path | None, *, quick: bool, seed: int) -> Path:
         campaign = home.create(
             NAME,
             folder / "base.safetensors",
-            members={site.name: site.request().signing_key for site in sites},
+            members={site.name: site.request().keys for site in sites},
             rules=Rules(deadline_seconds=3600, patience_seconds=300, compare_single_models=True, recalibrate=True),
         )
         certificate = home.keys / "ca.crt"

@@ -17,12 +17,14 @@ COPY_STUDENT: Copy
 COPY_TEACHER: Copy
 
 class Member(_message.Message):
-    __slots__ = ("site", "signing_key")
+    __slots__ = ("site", "signing_key", "agreement_key")
     SITE_FIELD_NUMBER: _ClassVar[int]
     SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_KEY_FIELD_NUMBER: _ClassVar[int]
     site: str
     signing_key: bytes
-    def __init__(self, site: _Optional[str] = ..., signing_key: _Optional[bytes] = ...) -> None: ...
+    agreement_key: bytes
+    def __init__(self, site: _Optional[str] = ..., signing_key: _Optional[bytes] = ..., agreement_key: _Optional[bytes] = ...) -> None: ...
 
 class Rules(_message.Message):
     __slots__ = ("minimum_sites", "deadline_seconds", "patience_seconds", "compare_single_models", "copy", "evaluate", "recalibrate")
@@ -43,7 +45,7 @@ class Rules(_message.Message):
     def __init__(self, minimum_sites: _Optional[int] = ..., deadline_seconds: _Optional[int] = ..., patience_seconds: _Optional[int] = ..., compare_single_models: _Optional[bool] = ..., copy: _Optional[_Union[Copy, str]] = ..., evaluate: _Optional[bool] = ..., recalibrate: _Optional[bool] = ...) -> None: ...
 
 class Campaign(_message.Message):
-    __slots__ = ("wire_version", "name", "base_digest", "model", "classes", "members", "rules", "coordinator_key", "nonce")
+    __slots__ = ("wire_version", "name", "base_digest", "model", "classes", "members", "rules", "coordinator_key", "nonce", "coordinator_agreement_key")
     WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +55,7 @@ class Campaign(_message.Message):
     RULES_FIELD_NUMBER: _ClassVar[int]
     COORDINATOR_KEY_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
+    COORDINATOR_AGREEMENT_KEY_FIELD_NUMBER: _ClassVar[int]
     wire_version: int
     name: str
     base_digest: bytes
@@ -62,4 +65,5 @@ class Campaign(_message.Message):
     rules: Rules
     coordinator_key: bytes
     nonce: bytes
-    def __init__(self, wire_version: _Optional[int] = ..., name: _Optional[str] = ..., base_digest: _Optional[bytes] = ..., model: _Optional[str] = ..., classes: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., rules: _Optional[_Union[Rules, _Mapping]] = ..., coordinator_key: _Optional[bytes] = ..., nonce: _Optional[bytes] = ...) -> None: ...
+    coordinator_agreement_key: bytes
+    def __init__(self, wire_version: _Optional[int] = ..., name: _Optional[str] = ..., base_digest: _Optional[bytes] = ..., model: _Optional[str] = ..., classes: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., rules: _Optional[_Union[Rules, _Mapping]] = ..., coordinator_key: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., coordinator_agreement_key: _Optional[bytes] = ...) -> None: ...

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -31,8 +32,15 @@ HELLO = "onebasin/hello/v1"
 UPDATE = "onebasin/update/v1"
 EVALUATION = "onebasin/evaluation/v1"
 RECEIPT = "onebasin/receipt/v1"
+REQUEST = "onebasin/request/v1"
+REPLY = "onebasin/reply/v1"
 
 M = TypeVar("M", bound=Message)
+Key = Ed25519PrivateKey | X25519PrivateKey
+K = TypeVar("K", Ed25519PrivateKey, X25519PrivateKey)
+
+
+_ASK = "ask the site's operator to compare its key's fingerprint with the campaign's (onebasin site show)"
 
 
 def signed(purpose: str, message: Message, key: Ed25519PrivateKey) -> pb.Signed:
@@ -41,7 +49,9 @@ def signed(purpose: str, message: Message, key: Ed25519PrivateKey) -> pb.Signed:
     return pb.Signed(purpose=purpose, payload=payload, signature=key.sign(_pae(purpose, payload)))
 
 
-def opened(envelope: pb.Signed, purpose: str, key: bytes, kind: type[M], site: str) -> M:
+def opened(
+    envelope: pb.Signed, purpose: str, key: bytes, kind: type[M], site: str, *, whose: str = "", fix: str = _ASK
+) -> M:
     """Check a signature and return what was signed.
 
     Args:
@@ -50,26 +60,26 @@ def opened(envelope: pb.Signed, purpose: str, key: bytes, kind: type[M], site: s
         key: The Ed25519 public key (32 bytes) that it must have been signed with.
         kind: The message that the payload encodes.
         site: Whose it is said to be, for the error's text.
+        whose: The same where it is no site's.
+        fix: What to do next if it isn't.
 
     Raises:
         SignatureError: The signature is missing, wrong, or for another purpose.
         UpdateRefusedError: The payload is no canonical encoding of that message.
 
     """
+    whose = whose or f"site {site}"
     if not envelope.signature:
-        raise SignatureError(f"site {site}: the signature is missing", _ASK, site=site)
+        raise SignatureError(f"{whose}: the signature is missing", fix, site=site)
     if envelope.purpose != purpose:
-        raise SignatureError(f"site {site}: signed for another purpose than {purpose}", _ASK, site=site)
+        raise SignatureError(f"{whose}: signed for another purpose than {purpose}", fix, site=site)
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(envelope.signature, _pae(purpose, envelope.payload))
     except InvalidSignature:
         raise SignatureError(
-            f"site {site}: the signature is not that of the key which the campaign lists", _ASK, site=site
+            f"{whose}: the signature is not that of the key which the campaign lists", fix, site=site
         ) from None
-    return decode(envelope.payload, kind, f"site {site}")
-
-
-_ASK = "ask the site's operator to compare its key's fingerprint with the campaign's (onebasin site show)"
+    return decode(envelope.payload, kind, whose)
 
 
 def digest(envelope: pb.Signed) -> bytes:
@@ -113,11 +123,7 @@ def new_key(path: Path) -> Ed25519PrivateKey:
         ConfigurationError: There is a key already.
 
     """
-    if path.exists():
-        raise ConfigurationError(f"there is a key already at {path}", "it is not overwritten: move it away first")
-    key = Ed25519PrivateKey.generate()
-    files.write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
-    return key
+    return _kept(path, Ed25519PrivateKey.generate())
 
 
 def load_key(path: Path) -> Ed25519PrivateKey:
@@ -127,23 +133,26 @@ def load_key(path: Path) -> Ed25519PrivateKey:
         ConfigurationError: The file is missing, is no Ed25519 key, or can be read by others.
 
     """
-    try:
-        content = path.read_bytes()
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise ConfigurationError(f"can't read the key {path}: {error.strerror}") from error
-    if mode & 0o077:
-        raise ConfigurationError(f"the key {path} can be read by others", f"chmod 600 {path}")
-    try:
-        key = load_pem_private_key(content, password=None)
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"{path} is no private key ({error})") from error
+    key = _loaded(path)
     if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigurationError(f"{path} is not an Ed25519 key", "make one with `onebasin site init`")
+        raise ConfigurationError(f"{path} is not an Ed25519 key", _MAKE)
     return key
 
 
-def public_bytes(key: Ed25519PrivateKey) -> bytes:
+def new_agreement_key(path: Path) -> X25519PrivateKey:
+    """Make an X25519 key and write it as `new_key` does."""
+    return _kept(path, X25519PrivateKey.generate())
+
+
+def load_agreement_key(path: Path) -> X25519PrivateKey:
+    """Read an X25519 key as `load_key` does."""
+    key = _loaded(path)
+    if not isinstance(key, X25519PrivateKey):
+        raise ConfigurationError(f"{path} is not an X25519 key", _MAKE)
+    return key
+
+
+def public_bytes(key: Key) -> bytes:
     """Return a key's public half; 32 bytes."""
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
@@ -152,6 +161,30 @@ def fingerprint(public: bytes) -> str:
     """Return what people read to each other: 20 hexadecimal digits of the public key's SHA-256, in fives."""
     digits = hashlib.sha256(public).hexdigest()[:20]
     return "-".join(digits[i : i + 5] for i in range(0, 20, 5))
+
+
+def _kept(path: Path, key: K) -> K:
+    if path.exists():
+        raise ConfigurationError(f"there is a key already at {path}", "it is not overwritten: move it away first")
+    files.write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
+    return key
+
+
+_MAKE = "make one with `onebasin site init`"
+
+
+def _loaded(path: Path) -> object:
+    try:
+        content = path.read_bytes()
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise ConfigurationError(f"can't read the key {path}: {error.strerror}") from error
+    if mode & 0o077:
+        raise ConfigurationError(f"the key {path} can be read by others", f"chmod 600 {path}")
+    try:
+        return load_pem_private_key(content, password=None)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"{path} is no private key ({error})") from error
 
 
 def _pae(purpose: str, payload: bytes) -> bytes:

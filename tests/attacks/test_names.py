@@ -57,8 +57,10 @@ def test_a_bad_name_is_refused_wherever_names_come_in(world, tmp_path, name):
     with pytest.raises(ConfigurationError):
         Site.init(tmp_path / "site", name, address="x:1", domain="night")
     with pytest.raises(ConfigurationError):
-        world.home.create(name, world.base, members=world.campaign.keys, rules=world.campaign.rules)
-    Request(name, b"k" * 32, "ecdsa-sha2-nistp384 AAAA").write(tmp_path / "request.json")
+        world.home.create(
+            name, world.base, members={"fog": world.sites["fog"].request().keys}, rules=world.campaign.rules
+        )
+    Request(name, b"k" * 32, b"a" * 32, "ecdsa-sha2-nistp384 AAAA").write(tmp_path / "request.json")
     with pytest.raises(ConfigurationError):
         Request.read(tmp_path / "request.json")
 

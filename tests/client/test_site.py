@@ -82,7 +82,7 @@ def test_a_joined_campaign_is_found_by_its_digest_or_as_the_last_one(world):
 
 
 def test_the_campaign_joined_last_is_the_current_one(world):
-    members = {name: site.request().signing_key for name, site in world.sites.items()}
+    members = {name: site.request().keys for name, site in world.sites.items()}
     second = world.home.create("two", world.base, members=members, rules=Rules())
     site = world.sites["fog"]
     site.join(second.campaign_file, world.base)

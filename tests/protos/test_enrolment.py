@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from protos.enrolment import Request
 from protos.errors import ConfigurationError
 
 NODE_KEY = "ecdsa-sha2-nistp384 AAAAE2VjZHNh"
-REQUEST = Request("fog", b"k" * 32, NODE_KEY)
+REQUEST = Request("fog", b"k" * 32, b"a" * 32, NODE_KEY)
 
 
 def written(path, **changes):
@@ -25,20 +26,22 @@ def test_a_request_survives_its_file(tmp_path):
     assert Request.read(tmp_path / "request.json") == REQUEST
 
 
-def test_the_file_holds_two_public_keys_and_a_name_and_nothing_else(tmp_path):
+def test_the_file_holds_three_public_keys_and_a_name_and_nothing_else(tmp_path):
     REQUEST.write(tmp_path / "request.json")
     assert json.loads((tmp_path / "request.json").read_text()).keys() == {
         "format",
         "site",
         "signing_key",
+        "agreement_key",
         "node_key",
     }
 
 
-def test_the_fingerprint_covers_both_keys():
-    others = [Request("fog", b"x" * 32, NODE_KEY), Request("fog", b"k" * 32, NODE_KEY + "A")]
-    assert len({request.fingerprint for request in (REQUEST, *others)}) == 3
-    assert Request("night", b"k" * 32, NODE_KEY).fingerprint == REQUEST.fingerprint
+def test_the_fingerprint_covers_all_keys():
+    changes = [{"signing_key": b"x" * 32}, {"agreement_key": b"x" * 32}, {"node_key": NODE_KEY + "A"}]
+    others = [replace(REQUEST, **change) for change in changes]
+    assert len({request.fingerprint for request in (REQUEST, *others)}) == 4
+    assert replace(REQUEST, site="night").fingerprint == REQUEST.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,10 @@ def test_the_fingerprint_covers_both_keys():
         {"signing_key": "00"},
         {"signing_key": "zz" * 32},
         {"signing_key": 7},
+        {"agreement_key": None},
+        {"agreement_key": "00"},
+        {"agreement_key": "zz" * 32},
+        {"agreement_key": 7},
         {"node_key": None},
         {"node_key": "ssh-rsa AAAA"},
         {"node_key": NODE_KEY + "\necdsa-sha2-nistp384 BBBB"},
