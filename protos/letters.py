@@ -155,8 +155,8 @@ class Coordinator:
             raise UpdateRefusedError(f"site {site} is no member of campaign {self.campaign.name}", site=site)
         letter = signing.opened(envelope, REPLY, key, pb.Letter, site)
         whose = f"site {site}"
-        wanted = (self.campaign.digest, site, question.nonce)
-        if (letter.campaign_digest, letter.site, letter.nonce) != wanted:
+        wanted = (self.campaign.digest, site, question.nonce, 0)
+        if (letter.campaign_digest, letter.site, letter.nonce, letter.expires) != wanted:
             raise SignatureError(f"{whose}: the answer is for another campaign, site or request", _SAME, site=site)
         return _opened(letter, envelope, REPLY, pb.Reply, self.agreement_key, question, whose)
 

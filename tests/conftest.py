@@ -158,6 +158,10 @@ def build_world(
     return World(home, made, base, base_model, sites, found)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--mutations", type=int, default=4000, help="damaged letters that tests/attacks tries")
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Keep PyTorch on one thread: small networks are no faster on two, and far slower on cores in use."""

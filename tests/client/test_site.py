@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
@@ -21,18 +23,19 @@ def test_a_new_site_has_settings_keys_and_a_request(fog):
     assert Site.open(fog.folder).settings.superlink.address == "here:9092"
     assert Request.read(fog.request_path) == fog.request()
     assert fog.request().signing_key == signing.public_bytes(fog.signing_key)
+    assert fog.request().agreement_key == signing.public_bytes(fog.agreement_key)
     load_ssh_private_key(fog.node_key.read_bytes(), None)
 
 
 def test_private_keys_are_readable_by_their_owner_only(fog):
-    for name in ("signing.pem", "node"):
+    for name in ("signing.pem", "agreement.pem", "node"):
         assert (fog.keys / name).stat().st_mode & 0o777 == 0o600
     assert fog.keys.stat().st_mode & 0o777 == 0o700
 
 
 def test_the_request_holds_no_private_key(fog):
     text = fog.request_path.read_bytes()
-    for path in (fog.keys / "signing.pem", fog.node_key):
+    for path in (fog.keys / "signing.pem", fog.keys / "agreement.pem", fog.node_key):
         for line in path.read_bytes().splitlines()[1:-1]:
             assert line not in text
 
@@ -155,3 +158,11 @@ def test_a_campaign_file_that_was_exchanged_at_the_site_is_noticed(world, make_w
     path.write_bytes(make_world().folder.campaign_file.read_bytes())
     with pytest.raises(ConfigurationError, match="holds another campaign"):
         world.sites["fog"].joined(world.campaign.digest)
+
+
+def test_a_campaign_that_lists_another_agreement_key_cannot_be_joined(world):
+    members = {name: site.request().keys for name, site in world.sites.items()}
+    members["fog"] = replace(members["fog"], agreement=b"x" * 32)
+    made = world.home.create("two", world.base, members=members, rules=Rules())
+    with pytest.raises(ConfigurationError, match="lists another key agreement key for site fog"):
+        world.sites["fog"].join(made.campaign_file, world.base)

@@ -166,37 +166,48 @@ def test_a_message_of_another_kind_is_refused():
 # --------------------------------------------------------------------- keys
 
 
-def test_a_new_key_is_readable_by_its_owner_only_and_loads(tmp_path):
+KINDS = pytest.mark.parametrize(
+    ("made", "load"),
+    [(signing.new_key, signing.load_key), (signing.new_agreement_key, signing.load_agreement_key)],
+    ids=["Ed25519", "X25519"],
+)
+
+
+@KINDS
+def test_a_new_key_is_readable_by_its_owner_only_and_loads(tmp_path, made, load):
     before = os.umask(0)
     try:
-        key = signing.new_key(tmp_path / "key.pem")
+        key = made(tmp_path / "key.pem")
     finally:
         os.umask(before)
     assert (tmp_path / "key.pem").stat().st_mode & 0o777 == 0o600
-    loaded = signing.load_key(tmp_path / "key.pem")
+    loaded = load(tmp_path / "key.pem")
     assert signing.public_bytes(loaded) == signing.public_bytes(key)
     assert len(signing.public_bytes(key)) == 32
 
 
-def test_two_new_keys_differ(tmp_path):
-    keys = [signing.public_bytes(signing.new_key(tmp_path / name)) for name in "ab"]
+@KINDS
+def test_two_new_keys_differ(tmp_path, made, load):
+    keys = [signing.public_bytes(made(tmp_path / name)) for name in "ab"]
     assert keys[0] != keys[1]
 
 
-def test_a_key_is_never_overwritten(tmp_path):
-    signing.new_key(tmp_path / "key.pem")
+@KINDS
+def test_a_key_is_never_overwritten(tmp_path, made, load):
+    made(tmp_path / "key.pem")
     before = (tmp_path / "key.pem").read_bytes()
     with pytest.raises(ConfigurationError, match="there is a key already"):
-        signing.new_key(tmp_path / "key.pem")
+        made(tmp_path / "key.pem")
     assert (tmp_path / "key.pem").read_bytes() == before
 
 
+@KINDS
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o660, 0o644, 0o777])
-def test_a_key_that_others_can_reach_is_refused(tmp_path, mode):
-    signing.new_key(tmp_path / "key.pem")
+def test_a_key_that_others_can_reach_is_refused(tmp_path, made, load, mode):
+    made(tmp_path / "key.pem")
     (tmp_path / "key.pem").chmod(mode)
     with pytest.raises(ConfigurationError, match="can be read by others") as caught:
-        signing.load_key(tmp_path / "key.pem")
+        load(tmp_path / "key.pem")
     assert "chmod 600" in caught.value.fix
 
 
@@ -217,6 +228,11 @@ def test_a_key_of_another_kind_is_refused(tmp_path):
     path.chmod(0o600)
     with pytest.raises(ConfigurationError, match="not an Ed25519 key"):
         signing.load_key(path)
+    with pytest.raises(ConfigurationError, match="not an X25519 key"):
+        signing.load_agreement_key(path)
+    signing.new_key(tmp_path / "signing.pem")
+    with pytest.raises(ConfigurationError, match="not an X25519 key"):
+        signing.load_agreement_key(tmp_path / "signing.pem")
 
 
 def test_a_missing_key_is_named(tmp_path):
