@@ -39,8 +39,8 @@ class Answer:
         reply: What the site says, or None.
         problem: Why there is no reply.
         site: Who signed the reply.
-        unproven: Whether something came that no site can be proved to have sent.
-        refusal: An unproven refusal, if that is what came.
+        void: Whether something came all the same, but nothing that the site can be held to.
+        refusal: A refusal that nobody signed, if that is what came.
 
     """
 
@@ -49,7 +49,7 @@ class Answer:
     reply: pb.Reply | None = None
     problem: str = ""
     site: str = ""
-    unproven: bool = False
+    void: bool = False
     refusal: pb.Refusal | None = None
     _opened: letters.Opened[pb.Reply] | None = None
     _content: RecordDict | None = None
@@ -157,11 +157,14 @@ class Courier:
             returned = flower.message_of(message.content, pb.Returned, f"node {pending.node}")
             if returned.WhichOneof("what") != "letter":
                 said = refusal(returned.refusal.site, returned.refusal)
-                return Answer(pending.node, pending.request, problem=said, unproven=True, refusal=returned.refusal)
+                return Answer(pending.node, pending.request, problem=said, void=True, refusal=returned.refusal)
             opened = self._desk.read(returned.letter, pending.question)
         except UpdateRefusedError as error:
-            return Answer(pending.node, pending.request, problem=error.what, unproven=True)
+            return Answer(pending.node, pending.request, problem=error.what, void=True)
         node, request, content = pending.node, pending.request, message.content
+        if opened.message.refusal.reason == pb.Refusal.REASON_STALE:
+            # Whoever holds a request back, or delivers it twice, can bring this about.
+            return Answer(node, request, problem=refusal(opened.site, opened.message.refusal), void=True)
         return Answer(node, request, opened.message, site=opened.site, _opened=opened, _content=content)
 
     def lost(self) -> Iterator[Answer]:

@@ -77,7 +77,7 @@ class Greeter:
         """Take in what came of a greeting; None if it proves nothing about any member."""
         node, reply = answer.node, answer.reply
         self._due[node] = time.monotonic() + RETRY
-        if reply is None and not answer.unproven:
+        if reply is None and not answer.void:
             return None
         self._due[node] = time.monotonic() + STRANGER
         refused = reply.refusal if reply is not None and reply.HasField("refusal") else answer.refusal

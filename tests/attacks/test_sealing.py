@@ -495,6 +495,7 @@ ON_THE_WAY = {
     "a reply is played back": lambda s: lambda node, site, request, received: s.replay("fog"),
     "the parameters are another site's": lambda s: lambda node, site, request, received: s.mixed(received),
     "the reply is made up": lambda s: lambda node, site, request, received: s.made_up(),
+    "the request is delivered twice": lambda s: lambda node, site, request, received: s.twice(site),
     "a refusal is made up": lambda s: (
         lambda node, site, request, received: correspondence.unanswered(pb.Refusal.REASON_UPDATE, "fog")
     ),
@@ -512,12 +513,17 @@ class Between:
 
     world: object
     seen: dict[str, RecordDict]
+    asked: RecordDict | None = None
 
     def replay(self, site: str) -> RecordDict:
         return self.seen.get(site) or RecordDict()
 
     def mixed(self, own: RecordDict) -> RecordDict:
         return with_set(own, set_of(self.seen["night"])) if "night" in self.seen else RecordDict()
+
+    def twice(self, site) -> RecordDict:
+        """Return what the site says the second time: that it was asked before."""
+        return correspondence.reply(site, self.asked, NODE)
 
     def made_up(self) -> RecordDict:
         letter = pb.Letter(campaign_digest=self.world.campaign.digest, site="fog", nonce=bytes(16))
@@ -539,7 +545,9 @@ def test_whatever_is_done_to_one_sites_update_on_the_way_it_is_not_merged(make_w
         found = reply(grid, node, site, request, received, message)
         if not request.HasField("submit") or found is None:
             return found
-        honest = found.content
+        honest, between.asked = found.content, message.content
+        if site.name == "fog":
+            correspondence.reply(site, message.content, NODE)
         copied = with_set(honest, set_of(honest))
         if site.name == "fog":
             found = type(found)(act(node, site, request, copied), reply_to=message)

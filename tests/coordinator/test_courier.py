@@ -117,7 +117,7 @@ def test_a_reply_that_cannot_be_read_is_a_problem(courier, box, content, push):
     box.reply("m0", content)
     (found,) = answers(courier)
     assert found.reply is None
-    assert found.unproven
+    assert found.void
     assert "node 1" in found.problem
 
 
