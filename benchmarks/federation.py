@@ -169,7 +169,7 @@ def ours(folder: Path, base: Path, models: list[Path], submit: SubmitSettings, e
         campaign = home.create(
             "benchmark",
             base,
-            members={site.name: site.request().signing_key for site in sites},
+            members={site.name: site.request().keys for site in sites},
             rules=Rules(deadline_seconds=3600, patience_seconds=600, evaluate=evaluate),
         )
         from safetensors.numpy import load_file

@@ -13,6 +13,7 @@ from typing import Any
 from client import acceptance, adapting
 from client.adopting import adopt
 from client.delivered import Delivered, ForbiddenError, NotDeliveredError
+from client.freshness import StaleError
 from client.measuring import measured
 from client.outbox import Outbox
 from client.site import Joined, Site, check_base
@@ -34,9 +35,9 @@ from protos.errors import (
 from protos.flower import PARAMETERS
 from protos.tensorfile import TensorFile
 
-Sets = Callable[[str], bytes]
+Sets = Callable[[str], bytes | memoryview]
 """Looks up a set of parameters that came with a request."""
-Answer = tuple[pb.Reply, Mapping[str, bytes]]
+Answer = tuple[pb.Reply, dict[str, bytes]]
 """A reply, and the sets of parameters that go with it."""
 
 log = logging.getLogger("onebasin.site")
@@ -48,6 +49,7 @@ _REASONS: list[tuple[type[OnebasinError], pb.Refusal.Reason]] = [
     (PolicyError, pb.Refusal.REASON_NOT_ACCEPTED),
     (ForbiddenError, pb.Refusal.REASON_RULES),
     (NotDeliveredError, pb.Refusal.REASON_NOT_DELIVERED),
+    (StaleError, pb.Refusal.REASON_STALE),
     (UpdateRefusedError, pb.Refusal.REASON_UPDATE),
     (ModelFileError, pb.Refusal.REASON_UPDATE),
     (AdaptationError, pb.Refusal.REASON_NOT_READY),
@@ -110,14 +112,27 @@ def _note(site: Site, request: pb.Request, reply: pb.Reply, content: Mapping[str
 def _tried(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer:
     try:
         return _answer(site, request, node_id, sets)
-    except RefusedRequestError as error:
-        return _refused(site, request, error, error.reason)
-    except OnebasinError as error:
-        reason = next((r for kind, r in _REASONS if isinstance(error, kind)), pb.Refusal.REASON_INTERNAL)
-        return _refused(site, request, error, reason)
     except Exception as error:
-        log.exception("an unexpected error")
-        return _refused(site, request, error, pb.Refusal.REASON_INTERNAL)
+        return refused(site, request, error)
+
+
+def refused(site: Site, request: pb.Request, error: Exception) -> Answer:
+    """Refuse a request because of an error, which stays in the log."""
+    if isinstance(error, OnebasinError):
+        log.error("refused a request: %s", error)
+    else:
+        log.error("refused a request after an unexpected error", exc_info=error)
+    tensor = ""
+    if isinstance(error, UpdateRefusedError) and error.tensor:
+        tensor = _known_tensor(site.joined(request.campaign_digest), error.tensor)
+    return pb.Reply(refusal=pb.Refusal(reason=reason_for(error), site=site.name, tensor=tensor)), {}
+
+
+def reason_for(error: Exception) -> pb.Refusal.Reason:
+    """Return the number that stands for an error."""
+    if isinstance(error, RefusedRequestError):
+        return error.reason
+    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), pb.Refusal.REASON_INTERNAL)
 
 
 def _answer(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer:

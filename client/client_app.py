@@ -1,4 +1,4 @@
-"""The Flower ClientApp: hands each message to `answers` and sends what comes back.
+"""The Flower ClientApp: hands each message to `correspondence` and sends what comes back.
 
 Flower runs it in a new process for every message, so it imports nothing heavy until a message needs it.
 """
@@ -11,9 +11,8 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from client.answers import answer
+from client.correspondence import reply, unanswered
 from client.site import Site
-from protos import flower
 from protos import messages_pb2 as pb
 
 SITE_FOLDER = "site-folder"
@@ -30,14 +29,11 @@ def handle(message: Message, context: Context) -> Message:
     try:
         site = Site.open(Path(str(context.node_config[SITE_FOLDER])))
         _log_to(site)
-        request = flower.message_of(message.content, pb.Request, "the coordinator")
-        reply, sets = answer(
-            site, request, context.node_id, lambda name: flower.bytes_of(message.content, name, "the coordinator")
-        )
+        content = reply(site, message.content, context.node_id)
     except Exception as error:  # whatever Flower caught, it would send on with its text
         logging.getLogger("onebasin.site").error("can't answer: %s", error)
-        reply, sets = pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.REASON_CONFIGURATION)), {}
-    return Message(flower.packed(reply, sets), reply_to=message)
+        content = unanswered(pb.Refusal.REASON_CONFIGURATION)
+    return Message(content, reply_to=message)
 
 
 def _log_to(site: Site) -> None:

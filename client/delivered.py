@@ -48,7 +48,7 @@ class Delivered:
         self._most = singles + 1 if needed else 0
         self._whole: set[bytes] = set()
 
-    def take(self, pieces: Sequence[pb.Piece], raw: bytes) -> None:
+    def take(self, pieces: Sequence[pb.Piece], raw: bytes | memoryview) -> None:
         """Write parts of models down.
 
         Args:

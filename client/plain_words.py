@@ -6,7 +6,6 @@ from protos import code, signing
 from protos.campaign import MEASURED, Campaign
 
 _PRIVACY = {
-    "plain": "the coordinator reads each site's update; TLS protects it on the way",
     "sealed": "updates are encrypted to the coordinator, which reads each of them",
     "secure-sum": "the coordinator learns the sums, and nothing about a single site",
 }

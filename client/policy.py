@@ -22,7 +22,7 @@ class Policy:
 
     """
 
-    weakest_privacy: str = "plain"
+    weakest_privacy: str = "sealed"
     """``plain``, ``sealed`` or ``secure-sum``: campaigns of a weaker mode are forbidden."""
     fewest_sites: int = 1
     """A merge of fewer updates than this is forbidden: the fewer there are, the more it says of each."""

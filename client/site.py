@@ -7,7 +7,7 @@
     audit.jsonl                   what left, was refused, joined; audit.head.json is its end
     welcome.json                  the coordinator's answer: its keys and where it is
     keys/signing.pem              Ed25519, signs what leaves
-    keys/agreement.pem            X25519, agrees on secrets with others
+    keys/agreement.pem            X25519, opens what is sent to the site
     keys/node, node.pub           Flower's SuperNode authentication
     keys/ca.crt                   the coordinator's certificate authority
     campaigns/<12 digits>/        one per joined campaign, see `Joined`
@@ -225,6 +225,11 @@ class Site:
                 f"campaign {campaign.name} lists the key {signing.fingerprint(listed)} for site {self.name}, "
                 f"but this site's is {signing.fingerprint(own)}",
                 "send the coordinator this site's key: onebasin site show",
+            )
+        if campaign.agreement_keys[self.name] != signing.public_bytes(self.agreement_key):
+            raise ConfigurationError(
+                f"campaign {campaign.name} lists another key agreement key for site {self.name} than this site's",
+                "send the coordinator this site's request.json again",
             )
         joined = Joined(self, campaign)
         check_base(base_file, campaign)

@@ -12,7 +12,7 @@ device = "auto"
 
 # Campaigns that break this policy can't be accepted and are not run. What stands here forbids nothing.
 [policy]
-weakest_privacy = "plain"       # or "sealed", "secure-sum"
+weakest_privacy = "sealed"      # or "secure-sum"
 fewest_sites = 1                # updates that a merge must have
 members = []                    # names or fingerprints of those that may take part; none: any
 compare_single_models = true    # may this site's model travel to other sites, to be compared there?

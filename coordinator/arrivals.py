@@ -66,7 +66,7 @@ class Arrival:
         """Bytes of all its parameters."""
         return sum(spec.nbytes for spec in self._base.parameters.values())
 
-    def take(self, raw: bytes, wanted: list[str]) -> None:
+    def take(self, raw: bytes | memoryview, wanted: list[str]) -> None:
         """Check parameters and write them down.
 
         Args:

@@ -143,13 +143,15 @@ class Asking(ABC):
             while session.parts and self._room(node):
                 deliver = session.parts.pop(0)
                 request = pb.Request(campaign_digest=self.folder.campaign.digest, deliver=deliver)
-                yield self._courier.message(node, request, TIME, {PARAMETERS: _content(deliver, session.models)})
+                yield self._courier.message(
+                    node, request, TIME, {PARAMETERS: _content(deliver, session.models)}, site=session.member.site
+                )
             if not session.parts and not session.nonce and not self._courier.under_way("deliver", node):
                 self._held.update((node, digest) for digest in session.models)
                 session.nonce = secrets.token_bytes(16)
                 request = self.question(session.member, session.nonce)
                 request.campaign_digest = self.folder.campaign.digest
-                yield self._courier.message(node, request, TIME)
+                yield self._courier.message(node, request, TIME, site=session.member.site)
 
     def take(self, answer: Answer) -> None:
         """Take in what came of a request."""

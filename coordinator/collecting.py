@@ -16,10 +16,10 @@ from coordinator.home import CampaignFolder
 from coordinator.members import Member, State, refusal
 from coordinator.merge.state import MergeState
 from coordinator.merging import last_receipt
-from protos import flower, update_pb2
 from protos import messages_pb2 as pb
+from protos import update_pb2
 from protos.assembly import parts
-from protos.errors import BaseMismatchError, QuorumError, UpdateRefusedError
+from protos.errors import BaseMismatchError, QuorumError, SignatureError, UpdateRefusedError
 from protos.manifest import Manifest
 
 _WANTED = {True: "header", False: "parameters"}
@@ -101,14 +101,14 @@ class Collecting:
 
     # ------------------------------------------------------ what is due now
 
-    def requests(self, online: Collection[int]) -> Iterator[tuple[int, pb.Request]]:
-        """Make the requests that are due now, to members whose nodes are connected."""
+    def requests(self, online: Collection[int]) -> Iterator[tuple[int, str, pb.Request]]:
+        """Make the requests that are due now, to members whose nodes are connected: node, site, request."""
         for member in self.members.values():
             while member.node in online and member.node is not None:
                 request = self._next(member)
                 if request is None:
                     break
-                yield member.node, request
+                yield member.node, member.site, request
 
     def _next(self, member: Member) -> pb.Request | None:
         now = time.monotonic()
@@ -240,10 +240,15 @@ class Collecting:
         self.events.note("header", member.site, digest=arrival.digest.hex())
 
     def _take_part(self, member: Member, answer: Answer) -> None:
-        if member.arrival is None or answer.content is None:
+        if member.arrival is None:
             self._ask_again(member, answer.request)  # its header got lost; without it nothing can be checked
             return
-        raw = flower.bytes_of(answer.content, flower.PARAMETERS, f"site {member.site}")
+        try:
+            raw = answer.parameters(f"site {member.site}")
+        except SignatureError as error:  # not the site's doing: it was changed in between
+            self.events.note("no-answer", member.site, to="submit", message=error.what)
+            self._ask_again(member, answer.request)
+            return
         member.arrival.take(raw, list(answer.request.submit.parameters))
         if not member.arrival.missing:
             member.state = State.FOLDING

@@ -80,8 +80,8 @@ def create(
     ] = "pooled",
     deliver: Annotated[bool, typer.Option(help="Give the merged sites the merged model.")] = True,
     privacy: Annotated[
-        str, typer.Option(help="What the coordinator learns of one site: plain, sealed or secure-sum.")
-    ] = "plain",
+        str, typer.Option(help="What the coordinator learns of one site: sealed (nobody else does) or secure-sum.")
+    ] = "sealed",
 ) -> None:
     """Lay down a campaign: its base, its members, its rules."""
     from coordinator import roster
@@ -93,7 +93,7 @@ def create(
     rules = Rules(
         minimum_sites, deadline, patience, compare_single_models, copy, evaluate, buffers, deliver, privacy=privacy
     )
-    made = home.create(name, base, members={n: found.signing_key for n, found in members.items()}, rules=rules)
+    made = home.create(name, base, members={n: found.keys for n, found in members.items()}, rules=rules)
     typer.echo(f"campaign {name}: {made.campaign.digest.hex()}")
     for member in members.values():
         typer.echo(f"give {member.site} this file: {roster.write_welcome(home, member)}")

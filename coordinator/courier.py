@@ -1,22 +1,26 @@
-"""The courier: carries requests to nodes and replies back, one at a time.
+"""The courier: carries requests to nodes and replies back, one at a time, in letters.
 
 Flower's queue may drop a parcel, so nothing here counts on a reply: each request ends in exactly one `Answer`,
-which says what came or why nothing will, and whoever asked asks again if it still wants to know.
+which says what came or why nothing will, and whoever asked asks again if it still wants to know. What comes but is
+no letter of the site's that answers this very request counts as nothing: anybody in between could have made it.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from flwr.app import Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from protos import flower
+from coordinator.members import refusal
+from protos import flower, letters, signing, update_pb2
 from protos import messages_pb2 as pb
 from protos.errors import UpdateRefusedError
+from protos.flower import PARAMETERS
 
 SILENCE = 30.0
 """Seconds past a message's time to live after which it counts as lost, whatever Flower says."""
@@ -34,25 +38,44 @@ class Answer:
         node: Flower's id of the node that was asked.
         request: What was asked.
         reply: What the site says, or None.
-        content: The record that the reply came in, with its parameters.
         problem: Why there is no reply.
         refused_code: Whether the node refused to run the campaign's code.
+        site: Who signed the reply.
+        void: Whether something came all the same, but nothing that the site can be held to.
+        refusal: A refusal that nobody signed, if that is what came.
 
     """
 
     node: int
     request: pb.Request
     reply: pb.Reply | None = None
-    content: RecordDict | None = None
     problem: str = ""
+    site: str = ""
+    void: bool = False
     refused_code: bool = False
+    refusal: pb.Refusal | None = None
+    _opened: letters.Opened[pb.Reply] | None = None
+    _content: RecordDict | None = None
+
+    def parameters(self, whose: str) -> memoryview:
+        """Open the parameters that came with the reply; only once, for they are opened where they lie.
+
+        Raises:
+            UpdateRefusedError: There are none.
+            SignatureError: They didn't come with this reply, or changed on the way.
+
+        """
+        if self._opened is None or self._content is None:
+            raise UpdateRefusedError(f"{whose}: no parameters came")
+        return self._opened.parameters(PARAMETERS, flower.taken(self._content, PARAMETERS, whose))
 
 
 @dataclass(frozen=True)
 class _Pending:
     node: int
     request: pb.Request
-    until: float
+    question: letters.Question
+    until: float = 0.0
 
 
 def kind_of(request: pb.Request) -> str:
@@ -61,10 +84,18 @@ def kind_of(request: pb.Request) -> str:
 
 
 class Courier:
-    """The requests that are under way over one Grid."""
+    """The requests that are under way over one Grid.
 
-    def __init__(self, grid: Grid) -> None:
+    Args:
+        grid: Flower's.
+        desk: Who writes and reads the letters.
+
+    """
+
+    def __init__(self, grid: Grid, desk: letters.Coordinator) -> None:
         self._grid = grid
+        self._desk = desk
+        self._written: dict[bytes, _Pending] = {}  # by nonce, until they are sent
         self._pending: dict[str, _Pending] = {}
         self._unsent: list[_Pending] = []
 
@@ -80,18 +111,29 @@ class Courier:
         return set(self._grid.get_node_ids())
 
     def message(
-        self, node: int, request: pb.Request, ttl: float, sets: Mapping[str, bytes] | None = None
+        self, node: int, request: pb.Request, ttl: float, sets: letters.Sets | None = None, *, site: str = ""
     ) -> Message:
-        """Wrap a request into a Flower message that is given up after `ttl` seconds."""
-        return Message(flower.packed(request, sets), node, _TYPES.get(kind_of(request), "query"), ttl=ttl)
+        """Wrap a request into a Flower message that is given up, and answered by no site, after `ttl` seconds.
+
+        Args:
+            node: Who gets it.
+            request: What is asked.
+            ttl: Seconds.
+            sets: Parameters that go with it; sealed where they lie, and taken out.
+            site: Which site the node is; only a greeting asks a node that may be any.
+
+        """
+        nonce = secrets.token_bytes(letters.NONCE)
+        letter, sealed, question = self._desk.ask(request, site, nonce, time.time() + ttl, sets)
+        self._written[nonce] = _Pending(node, request, question)
+        return Message(flower.packed(letter, sealed), node, _TYPES.get(kind_of(request), "query"), ttl=ttl)
 
     def push(self, messages: Iterable[Message]) -> None:
         """Send messages; each is made, sent and dropped before the next is made."""
         for message in messages:
-            request = flower.message_of(message.content, pb.Request, "the coordinator")
-            pending = _Pending(
-                message.metadata.dst_node_id, request, time.monotonic() + message.metadata.ttl + SILENCE
-            )
+            letter = flower.message_of(message.content, update_pb2.Signed, "the coordinator")
+            written = self._written.pop(signing.decode(letter.payload, pb.Letter, "the coordinator").nonce)
+            pending = replace(written, until=time.monotonic() + message.metadata.ttl + SILENCE)
             sent = [message_id for message_id in self._grid.push_messages([message]) if message_id]
             self._pending.update((message_id, pending) for message_id in sent)
             if not sent:  # Flower logs why and goes on
@@ -116,10 +158,18 @@ class Courier:
             refused = message.error.code == ErrorCode.INVALID_FAB
             return Answer(pending.node, pending.request, problem=problem, refused_code=refused)
         try:
-            reply = flower.message_of(message.content, pb.Reply, f"node {pending.node}")
+            returned = flower.message_of(message.content, pb.Returned, f"node {pending.node}")
+            if returned.WhichOneof("what") != "letter":
+                said = refusal(returned.refusal.site, returned.refusal)
+                return Answer(pending.node, pending.request, problem=said, void=True, refusal=returned.refusal)
+            opened = self._desk.read(returned.letter, pending.question)
         except UpdateRefusedError as error:
-            return Answer(pending.node, pending.request, problem=error.what)
-        return Answer(pending.node, pending.request, reply, message.content)
+            return Answer(pending.node, pending.request, problem=error.what, void=True)
+        node, request, content = pending.node, pending.request, message.content
+        if opened.message.refusal.reason == pb.Refusal.REASON_STALE:
+            # Whoever holds a request back, or delivers it twice, can bring this about.
+            return Answer(node, request, problem=refusal(opened.site, opened.message.refusal), void=True)
+        return Answer(node, request, opened.message, site=opened.site, _opened=opened, _content=content)
 
     def lost(self) -> Iterator[Answer]:
         """Give up what could not be sent, and what is long overdue."""

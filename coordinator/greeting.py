@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from google.protobuf.message import DecodeError
-
 from coordinator.courier import Answer
 from coordinator.home import Events
 from coordinator.members import refusal
@@ -91,18 +89,20 @@ class Greeter:
         self._due[node] = time.monotonic() + RETRY
         if answer.refused_code:
             return self._without_code(node)
-        if reply is None:
+        if reply is None and not answer.void:
             return None
         self._due[node] = time.monotonic() + STRANGER
-        if reply.WhichOneof("what") != "hello":
-            # Nothing signed came, so all that is known is the name that a registered node gives itself.
-            said = refusal(reply.refusal.site, reply.refusal)
-            if reply.refusal.site in self._campaign.keys:
-                return Greeted(reply.refusal.site, node, said)
-            self._events.note("stranger", node=node, message=refusal(str(node), reply.refusal))
-            return None
+        refused = reply.refusal if reply is not None and reply.HasField("refusal") else answer.refusal
+        # Of a refusal that isn't signed, all that is known is the name that a registered node gives itself.
+        site = answer.site or (refused.site if refused is not None else "")
+        if refused is not None and site in self._campaign.keys:
+            return Greeted(site, node, refusal(site, refused))
         try:
-            site = self._proven(reply.hello, node)
+            if refused is not None:
+                raise UpdateRefusedError(refusal(str(node), refused))
+            if reply is None:
+                raise UpdateRefusedError(answer.problem)
+            self._prove(reply.hello, node, site)
         except (UpdateRefusedError, BaseMismatchError) as error:
             self._events.note("stranger", node=node, message=error.what)
             return None
@@ -126,19 +126,11 @@ class Greeter:
         self._events.note("stranger", node=node, message=said)
         return None
 
-    def _proven(self, envelope: update_pb2.Signed, node: int) -> str:
-        try:
-            claimed = pb.HelloReply.FromString(envelope.payload).site
-        except DecodeError:
-            raise UpdateRefusedError(f"node {node}: the greeting can't be parsed") from None
-        if claimed not in self._campaign.keys:
+    def _prove(self, envelope: update_pb2.Signed, node: int, site: str) -> None:
+        """Check the greeting of the site that signed the letter which it came in."""
+        hello = signing.opened(envelope, signing.HELLO, self._campaign.keys[site], pb.HelloReply, site)
+        expected = (self._campaign.digest, self._nonces.pop(node, b""), node, site)
+        if (hello.campaign_digest, hello.nonce, hello.node_id, hello.site) != expected:
             raise UpdateRefusedError(
-                f"site {claimed} is no member of campaign {self._campaign.name}", site=claimed
+                f"site {site}: the greeting is for another campaign, site, node or time", site=site
             )
-        hello = signing.opened(envelope, signing.HELLO, self._campaign.keys[claimed], pb.HelloReply, claimed)
-        expected = (self._campaign.digest, self._nonces.pop(node, b""), node)
-        if (hello.campaign_digest, hello.nonce, hello.node_id) != expected:
-            raise UpdateRefusedError(
-                f"site {claimed}: the greeting is for another campaign, node or time", site=claimed
-            )
-        return claimed

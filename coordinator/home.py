@@ -4,7 +4,8 @@
 
     coordinator.toml          settings
     audit.jsonl               what arrived, was refused, approved, merged, withdrawn; audit.head.json is its end
-    keys/                     CA, SuperLink certificate, Ed25519 key that signs receipts, X25519 key
+    keys/                     CA, SuperLink certificate; signing.pem (Ed25519) signs requests and receipts,
+                              agreement.pem (X25519) opens what sites send
     sites/<name>/             one per approved site, see `coordinator.roster`
     flower/                   Flower's own files
     campaigns/<name>/         one per campaign, see `CampaignFolder`
@@ -30,7 +31,7 @@ from coordinator import certificates, publishing
 from protos import campaign as campaigns
 from protos import code, files, keyfiles, settings, signing
 from protos.audit import Audit
-from protos.campaign import Campaign, Rules
+from protos.campaign import Campaign, Keys, Rules
 from protos.digest import file_digest
 from protos.errors import BaseMismatchError, ConfigurationError, ModelFileError, StorageError
 from protos.tensorfile import TensorFile
@@ -173,7 +174,7 @@ class Home:
 
     @cached_property
     def signing_key(self) -> Ed25519PrivateKey:
-        """The key that signs receipts and welcomes; sites know the coordinator by it."""
+        """The key that signs requests, receipts and welcomes; sites know the coordinator by it."""
         return signing.load_key(self.keys / "signing.pem")
 
     @cached_property
@@ -183,8 +184,13 @@ class Home:
 
     @cached_property
     def agreement_key(self) -> X25519PrivateKey:
-        """The key that agrees on secrets with sites."""
+        """The key that opens what sites send."""
         return keyfiles.read(self.keys / "agreement.pem", X25519PrivateKey)  # type: ignore[type-abstract]
+
+    @property
+    def public_keys(self) -> Keys:
+        """The keys that a campaign lists for the coordinator."""
+        return Keys(signing.public_bytes(self.signing_key), signing.public_bytes(self.agreement_key))
 
     @property
     def fingerprint(self) -> str:
@@ -202,13 +208,13 @@ class Home:
         """What its certificate must be for."""
         return (*self.settings.hosts, *_LOOPBACK)
 
-    def create(self, name: str, base: Path, *, members: Mapping[str, bytes], rules: Rules) -> CampaignFolder:
+    def create(self, name: str, base: Path, *, members: Mapping[str, Keys], rules: Rules) -> CampaignFolder:
         """Lay down a campaign.
 
         Args:
             name: Its name; also its folder's.
             base: The base: a safetensors file whose metadata names ``model`` and ``classes``.
-            members: Each site's Ed25519 public key.
+            members: Each site's public keys.
             rules: How it goes.
 
         Raises:
@@ -239,7 +245,7 @@ class Home:
             classes=classes,
             members=members,
             rules=replace(rules, code_digest=code.installed_digest()),
-            coordinator_key=signing.public_bytes(self.signing_key),
+            coordinator=self.public_keys,
         )
         files.make_folder(folder.path)
         try:

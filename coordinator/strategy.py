@@ -31,6 +31,7 @@ from coordinator.measuring import Measuring
 from coordinator.merging import Measured, finish, merge, sets_for_sites
 from coordinator.report.write import write_report
 from coordinator.results import report
+from protos import letters
 from protos import messages_pb2 as pb
 from protos.campaign import MEASURED
 from protos.digest import short
@@ -81,8 +82,10 @@ class OneShotMerge(Strategy):
 
         """
         arrays, config = ArrayRecord(), ConfigRecord()
-        self._courier = Courier(grid)
-        self._greeter = Greeter(self.campaign, self.events, lambda node: roster.site_of(self.folder.home, node))
+        home = self.folder.home
+        desk = letters.Coordinator(self.campaign, home.signing_key, home.agreement_key)
+        self._courier = Courier(grid, desk)
+        self._greeter = Greeter(self.campaign, self.events, lambda node: roster.site_of(home, node))
         self.summary()
         digest = self.campaign.message.base_digest
         with TensorFile(self.folder.base) as base, Folding(self.folder.state, base.manifest, digest) as folding:
@@ -135,8 +138,8 @@ class OneShotMerge(Strategy):
     ) -> Iterator[Message]:
         """Make the requests that are due now, one at a time."""
         yield from self._greetings()
-        for node, request in self._collecting.requests(self._greeter.online):
-            yield self._message(node, request)
+        for node, site, request in self._collecting.requests(self._greeter.online):
+            yield self._message(node, request, site)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -215,6 +218,7 @@ class OneShotMerge(Strategy):
             if before is not None:
                 self._greeter.replaced(before)
 
-    def _message(self, node: int, request: pb.Request) -> Message:
+    def _message(self, node: int, request: pb.Request, site: str = "") -> Message:
         request.campaign_digest = self.campaign.digest
-        return self._courier.message(node, request, ttl=_TTL.get(kind_of(request), _QUESTION_TTL))
+        ttl = _TTL.get(kind_of(request), _QUESTION_TTL)
+        return self._courier.message(node, request, ttl, site=site)

@@ -82,7 +82,7 @@ def run_demo(folder: Path | None, *, quick: bool, seed: int) -> Path:
         campaign = home.create(
             NAME,
             folder / "base.safetensors",
-            members={request.site: request.signing_key for request in roster.approved(home)},
+            members={request.site: request.keys for request in roster.approved(home)},
             rules=Rules(deadline_seconds=3600, patience_seconds=300, compare_single_models=True, buffers="routed"),
         )
         joined = [_join(site, home, campaign, folder / "base.safetensors") for site in sites]

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from protos import campaign_pb2 as pb
-from protos import signing
+from protos import sealing, signing
 from protos.errors import ConfigurationError, UpdateRefusedError
 
 WIRE_VERSION = 1
@@ -28,9 +28,9 @@ KEPT_AT_SITES = frozenset({"own", "recalibrated"})
 """Rules under which each site's merged model has statistics that only that site knows."""
 MEASURED = frozenset({"pooled-recalibrated", "routed"})
 """Rules under which statistics that sites measure for the merged model leave them."""
-PRIVACY = {"plain": pb.PRIVACY_PLAIN, "sealed": pb.PRIVACY_SEALED, "secure-sum": pb.PRIVACY_SECURE_SUM}
-"""What the coordinator learns of one site, from all to nothing: the order is that of strength."""
-IMPLEMENTED = ("plain",)
+PRIVACY = {"sealed": pb.PRIVACY_SEALED, "secure-sum": pb.PRIVACY_SECURE_SUM}
+"""What the coordinator learns of one site: the order is that of strength. On the way, all is sealed in any case."""
+IMPLEMENTED = ("sealed",)
 """The modes that this version can run."""
 DAY = 86_400
 
@@ -84,8 +84,22 @@ class Rules:
     evaluate: bool = True
     buffers: str = "pooled"
     deliver: bool = True
-    privacy: str = "plain"
+    privacy: str = "sealed"
     code_digest: str = ""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A party's public keys, 32 bytes each.
+
+    Attributes:
+        signing: Ed25519; what it sends is signed with it.
+        agreement: X25519; what is sent to it is sealed to it.
+
+    """
+
+    signing: bytes
+    agreement: bytes
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,11 @@ class Campaign:
     def keys(self) -> Mapping[str, bytes]:
         """Each member's Ed25519 public key, by site in ascending order."""
         return {member.site: member.signing_key for member in self.message.members}
+
+    @cached_property
+    def agreement_keys(self) -> Mapping[str, bytes]:
+        """Each member's X25519 public key, by site in ascending order."""
+        return {member.site: member.agreement_key for member in self.message.members}
 
     @cached_property
     def sites(self) -> tuple[str, ...]:
@@ -139,9 +158,9 @@ def new_campaign(
     base_digest: bytes,
     model: str,
     classes: int,
-    members: Mapping[str, bytes],
+    members: Mapping[str, Keys],
     rules: Rules,
-    coordinator_key: bytes,
+    coordinator: Keys,
 ) -> Campaign:
     """Lay down a campaign.
 
@@ -150,9 +169,9 @@ def new_campaign(
         base_digest: Digest of the base's canonical form.
         model: The base's architecture.
         classes: Classes that it tells apart.
-        members: Each site's Ed25519 public key, 32 bytes.
+        members: Each site's public keys.
         rules: How it goes.
-        coordinator_key: The Ed25519 public key that its receipts are signed with.
+        coordinator: The coordinator's public keys.
 
     Raises:
         ConfigurationError: Something of it makes no sense.
@@ -173,7 +192,10 @@ def new_campaign(
         base_digest=base_digest,
         model=model,
         classes=classes,
-        members=[pb.Member(site=site, signing_key=members[site]) for site in sorted(members)],
+        members=[
+            pb.Member(site=site, signing_key=keys.signing, agreement_key=keys.agreement)
+            for site, keys in sorted(members.items())
+        ],
         rules=pb.Rules(
             minimum_sites=rules.minimum_sites,
             deadline_seconds=rules.deadline_seconds,
@@ -186,7 +208,8 @@ def new_campaign(
             privacy=PRIVACY[rules.privacy],
             code_digest=bytes.fromhex(rules.code_digest),
         ),
-        coordinator_key=coordinator_key,
+        coordinator_key=coordinator.signing,
+        coordinator_agreement_key=coordinator.agreement,
         nonce=secrets.token_bytes(16),
     )
     return parse(signing.encode(message), "the new campaign")
@@ -211,15 +234,19 @@ def parse(payload: bytes, whence: str) -> Campaign:
     check_name(message.name, "campaign")
     sites = [check_name(member.site, "site") for member in message.members]
     rules = message.rules
+    signing_keys = [message.coordinator_key, *(member.signing_key for member in message.members)]
+    agreement_keys = [message.coordinator_agreement_key, *(member.agreement_key for member in message.members)]
     problem = (
         "has no members"
         if not sites
         else "lists its members twice or out of order"
         if sites != sorted(set(sites))
         else "has keys that are not 32 bytes long"
-        if any(len(key) != 32 for key in [message.coordinator_key, *(m.signing_key for m in message.members)])
-        else "gives two members the same key"
-        if len({member.signing_key for member in message.members}) != len(sites)
+        if any(len(key) != 32 for key in (*signing_keys, *agreement_keys))
+        else "gives two parties the same key"
+        if any(len(set(keys)) != len(keys) for keys in (signing_keys, agreement_keys))
+        else "has key agreement keys of which no secret comes"
+        if not all(map(sealing.is_key, agreement_keys))
         else "has no digest of its base"
         if len(message.base_digest) != 32 or len(message.nonce) != 16
         else "doesn't say which copy sites send"

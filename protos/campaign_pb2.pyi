@@ -25,7 +25,6 @@ class Buffers(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 class Privacy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PRIVACY_UNSPECIFIED: _ClassVar[Privacy]
-    PRIVACY_PLAIN: _ClassVar[Privacy]
     PRIVACY_SEALED: _ClassVar[Privacy]
     PRIVACY_SECURE_SUM: _ClassVar[Privacy]
 COPY_UNSPECIFIED: Copy
@@ -38,17 +37,18 @@ BUFFERS_RECALIBRATED: Buffers
 BUFFERS_POOLED_RECALIBRATED: Buffers
 BUFFERS_ROUTED: Buffers
 PRIVACY_UNSPECIFIED: Privacy
-PRIVACY_PLAIN: Privacy
 PRIVACY_SEALED: Privacy
 PRIVACY_SECURE_SUM: Privacy
 
 class Member(_message.Message):
-    __slots__ = ("site", "signing_key")
+    __slots__ = ("site", "signing_key", "agreement_key")
     SITE_FIELD_NUMBER: _ClassVar[int]
     SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_KEY_FIELD_NUMBER: _ClassVar[int]
     site: str
     signing_key: bytes
-    def __init__(self, site: _Optional[str] = ..., signing_key: _Optional[bytes] = ...) -> None: ...
+    agreement_key: bytes
+    def __init__(self, site: _Optional[str] = ..., signing_key: _Optional[bytes] = ..., agreement_key: _Optional[bytes] = ...) -> None: ...
 
 class Rules(_message.Message):
     __slots__ = ("minimum_sites", "deadline_seconds", "patience_seconds", "compare_single_models", "copy", "evaluate", "buffers", "deliver", "privacy", "code_digest")
@@ -75,7 +75,7 @@ class Rules(_message.Message):
     def __init__(self, minimum_sites: _Optional[int] = ..., deadline_seconds: _Optional[int] = ..., patience_seconds: _Optional[int] = ..., compare_single_models: _Optional[bool] = ..., copy: _Optional[_Union[Copy, str]] = ..., evaluate: _Optional[bool] = ..., buffers: _Optional[_Union[Buffers, str]] = ..., deliver: _Optional[bool] = ..., privacy: _Optional[_Union[Privacy, str]] = ..., code_digest: _Optional[bytes] = ...) -> None: ...
 
 class Campaign(_message.Message):
-    __slots__ = ("wire_version", "name", "base_digest", "model", "classes", "members", "rules", "coordinator_key", "nonce")
+    __slots__ = ("wire_version", "name", "base_digest", "model", "classes", "members", "rules", "coordinator_key", "nonce", "coordinator_agreement_key")
     WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +85,7 @@ class Campaign(_message.Message):
     RULES_FIELD_NUMBER: _ClassVar[int]
     COORDINATOR_KEY_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
+    COORDINATOR_AGREEMENT_KEY_FIELD_NUMBER: _ClassVar[int]
     wire_version: int
     name: str
     base_digest: bytes
@@ -94,4 +95,5 @@ class Campaign(_message.Message):
     rules: Rules
     coordinator_key: bytes
     nonce: bytes
-    def __init__(self, wire_version: _Optional[int] = ..., name: _Optional[str] = ..., base_digest: _Optional[bytes] = ..., model: _Optional[str] = ..., classes: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., rules: _Optional[_Union[Rules, _Mapping]] = ..., coordinator_key: _Optional[bytes] = ..., nonce: _Optional[bytes] = ...) -> None: ...
+    coordinator_agreement_key: bytes
+    def __init__(self, wire_version: _Optional[int] = ..., name: _Optional[str] = ..., base_digest: _Optional[bytes] = ..., model: _Optional[str] = ..., classes: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., rules: _Optional[_Union[Rules, _Mapping]] = ..., coordinator_key: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., coordinator_agreement_key: _Optional[bytes] = ...) -> None: ...

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from protos import campaign as campaigns
 from protos import enrolment_pb2 as pb
 from protos import envelopes, files, signing, update_pb2
-from protos.campaign import WIRE_VERSION, Campaign, check_name
+from protos.campaign import WIRE_VERSION, Campaign, Keys, check_name
 from protos.errors import ConfigurationError, SignatureError, UpdateRefusedError
 
 M = TypeVar("M", pb.SiteRequest, pb.Welcome)
@@ -36,7 +36,7 @@ class Request:
     Attributes:
         site: Its name.
         signing_key: Ed25519 public key, 32 bytes: what it sends is signed with it.
-        agreement_key: X25519 public key, 32 bytes: for secrets between it and others.
+        agreement_key: X25519 public key, 32 bytes: what is sent to it is sealed to it.
         node_key: Its SuperNode's public key, in OpenSSH's one-line form.
 
     """
@@ -45,6 +45,11 @@ class Request:
     signing_key: bytes
     agreement_key: bytes
     node_key: str
+
+    @property
+    def keys(self) -> Keys:
+        """The keys that a campaign lists for it."""
+        return Keys(self.signing_key, self.agreement_key)
 
     @property
     def fingerprint(self) -> str:
@@ -65,11 +70,13 @@ class Request:
     @cached_property
     def digest(self) -> bytes:
         """SHA-256 of all that it says, 32 bytes; a welcome names the request that it answers by it."""
-        return signing.digest(update_pb2.Signed(purpose=signing.REQUEST, payload=signing.encode(self.message)))
+        return signing.digest(
+            update_pb2.Signed(purpose=signing.SITE_REQUEST, payload=signing.encode(self.message))
+        )
 
     def write(self, path: Path, key: Ed25519PrivateKey) -> None:
         """Write the request file, signed."""
-        files.write(path, envelopes.dump(signing.signed(signing.REQUEST, self.message, key)))
+        files.write(path, envelopes.dump(signing.signed(signing.SITE_REQUEST, self.message, key)))
 
     @classmethod
     def read(cls, path: Path) -> Request:
@@ -90,9 +97,9 @@ class Request:
         """Read and check the content of a request file; see `read`."""
         fix = "take request.json from the site's folder"
         message, envelope = _parsed(
-            content, signing.REQUEST, pb.SiteRequest, f"{whence} is no site's request", fix
+            content, signing.SITE_REQUEST, pb.SiteRequest, f"{whence} is no site's request", fix
         )
-        _check_signature(envelope, signing.REQUEST, message.signing_key, whence, fix)
+        _check_signature(envelope, signing.SITE_REQUEST, message.signing_key, whence, fix)
         try:
             _check_agreement(message.agreement_key)
             _check_node_key(message.node_key)

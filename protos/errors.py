@@ -65,7 +65,7 @@ class UpdateRefusedError(OnebasinError):
 
 
 class SignatureError(UpdateRefusedError):
-    """A signature is missing or wrong, or was made with another key or for another purpose."""
+    """A signature or a seal is missing or wrong, or was made with another key or for another purpose."""
 
     exit_code = 7
 

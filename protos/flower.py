@@ -65,6 +65,18 @@ def bytes_of(content: RecordDict, name: str, whose: str) -> bytes:
     return array.data
 
 
+def taken(content: RecordDict, name: str, whose: str) -> BytesIO:
+    """Take a named set out of what arrived, so that its bytes are nowhere else.
+
+    Raises:
+        UpdateRefusedError: It is not there, or in another form.
+
+    """
+    found = BytesIO(bytes_of(content, name, whose))
+    del content[f"set:{name}"]
+    return found
+
+
 def joined(pieces: Iterable[tuple[TensorFile, Iterable[str]]]) -> bytes:
     """Read tensors from files into one run of raw bytes."""
     # A part is large: the buffer's own bytes are handed out, where a bytearray would have to be copied.
@@ -76,7 +88,9 @@ def joined(pieces: Iterable[tuple[TensorFile, Iterable[str]]]) -> bytes:
     return content.getvalue()
 
 
-def split(raw: bytes, base: Manifest, names: Iterable[str], whose: str) -> list[tuple[str, memoryview]]:
+def split(
+    raw: bytes | memoryview, base: Manifest, names: Iterable[str], whose: str
+) -> list[tuple[str, memoryview]]:
     """Cut raw bytes into named tensors again, without copying.
 
     Raises:

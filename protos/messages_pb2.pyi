@@ -19,6 +19,38 @@ PHASE_DATA: Phase
 PHASE_ADAPT: Phase
 PHASE_UPDATE: Phase
 
+class Letter(_message.Message):
+    __slots__ = ("campaign_digest", "site", "nonce", "expires", "hello", "sealed")
+    CAMPAIGN_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_FIELD_NUMBER: _ClassVar[int]
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    campaign_digest: bytes
+    site: str
+    nonce: bytes
+    expires: int
+    hello: Hello
+    sealed: Sealed
+    def __init__(self, campaign_digest: _Optional[bytes] = ..., site: _Optional[str] = ..., nonce: _Optional[bytes] = ..., expires: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., sealed: _Optional[_Union[Sealed, _Mapping]] = ...) -> None: ...
+
+class Sealed(_message.Message):
+    __slots__ = ("ephemeral_key", "content")
+    EPHEMERAL_KEY_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    ephemeral_key: bytes
+    content: bytes
+    def __init__(self, ephemeral_key: _Optional[bytes] = ..., content: _Optional[bytes] = ...) -> None: ...
+
+class Returned(_message.Message):
+    __slots__ = ("letter", "refusal")
+    LETTER_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    letter: _update_pb2.Signed
+    refusal: Refusal
+    def __init__(self, letter: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+
 class Request(_message.Message):
     __slots__ = ("campaign_digest", "hello", "adapt", "progress", "submit", "evaluate", "deliver", "measure", "adopt")
     CAMPAIGN_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -283,6 +315,8 @@ class Refusal(_message.Message):
         REASON_CONFIGURATION: _ClassVar[Refusal.Reason]
         REASON_NOT_DELIVERED: _ClassVar[Refusal.Reason]
         REASON_NOT_ACCEPTED: _ClassVar[Refusal.Reason]
+        REASON_UNSIGNED: _ClassVar[Refusal.Reason]
+        REASON_STALE: _ClassVar[Refusal.Reason]
     REASON_UNSPECIFIED: Refusal.Reason
     REASON_INTERNAL: Refusal.Reason
     REASON_CAMPAIGN: Refusal.Reason
@@ -296,6 +330,8 @@ class Refusal(_message.Message):
     REASON_CONFIGURATION: Refusal.Reason
     REASON_NOT_DELIVERED: Refusal.Reason
     REASON_NOT_ACCEPTED: Refusal.Reason
+    REASON_UNSIGNED: Refusal.Reason
+    REASON_STALE: Refusal.Reason
     REASON_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.message import DecodeError, Message
 
@@ -26,10 +27,14 @@ HELLO = "onebasin/hello/v1"
 UPDATE = "onebasin/update/v1"
 EVALUATION = "onebasin/evaluation/v1"
 MEASURED = "onebasin/measured/v1"
-REQUEST = "onebasin/site-request/v1"
+SITE_REQUEST = "onebasin/site-request/v1"
 WELCOME = "onebasin/welcome/v1"
+REQUEST = "onebasin/request/v1"
+REPLY = "onebasin/reply/v1"
 
 M = TypeVar("M", bound=Message)
+Key = Ed25519PrivateKey | X25519PrivateKey
+_ASK = "ask the site's operator to compare its key's fingerprint with the campaign's (onebasin site show)"
 
 _KEY = b"onebasin key v1\n"
 
@@ -40,7 +45,9 @@ def signed(purpose: str, message: Message, key: Ed25519PrivateKey) -> pb.Signed:
     return pb.Signed(purpose=purpose, payload=payload, signature=key.sign(pae(purpose, payload)))
 
 
-def opened(envelope: pb.Signed, purpose: str, key: bytes, kind: type[M], site: str) -> M:
+def opened(
+    envelope: pb.Signed, purpose: str, key: bytes, kind: type[M], site: str, *, whose: str = "", fix: str = _ASK
+) -> M:
     """Check a signature and return what was signed.
 
     Args:
@@ -49,24 +56,24 @@ def opened(envelope: pb.Signed, purpose: str, key: bytes, kind: type[M], site: s
         key: The Ed25519 public key (32 bytes) that it must have been signed with.
         kind: The message that the payload encodes.
         site: Whose it is said to be, for the error's text.
+        whose: The same where it is no site's.
+        fix: What to do next if it isn't.
 
     Raises:
         SignatureError: The signature is missing, wrong, or for another purpose.
         UpdateRefusedError: The payload is no canonical encoding of that message.
 
     """
+    whose = whose or f"site {site}"
     if not envelope.signature:
-        raise SignatureError(f"site {site}: the signature is missing", _ASK, site=site)
+        raise SignatureError(f"{whose}: the signature is missing", fix, site=site)
     if envelope.purpose != purpose:
-        raise SignatureError(f"site {site}: signed for another purpose than {purpose}", _ASK, site=site)
+        raise SignatureError(f"{whose}: signed for another purpose than {purpose}", fix, site=site)
     if not holds(envelope, purpose, key):
         raise SignatureError(
-            f"site {site}: the signature is not that of the key which the campaign lists", _ASK, site=site
+            f"{whose}: the signature is not that of the key which the campaign lists", fix, site=site
         )
-    return decode(envelope.payload, kind, f"site {site}")
-
-
-_ASK = "ask the site's operator to compare its key's fingerprint with the campaign's (onebasin site show)"
+    return decode(envelope.payload, kind, whose)
 
 
 def holds(envelope: pb.Signed, purpose: str, key: bytes) -> bool:
@@ -135,7 +142,7 @@ def load_key(path: Path) -> Ed25519PrivateKey:
     return keyfiles.read(path, Ed25519PrivateKey)  # type: ignore[type-abstract]
 
 
-def public_bytes(key: Ed25519PrivateKey) -> bytes:
+def public_bytes(key: Key) -> bytes:
     """Return a key's public half; 32 bytes."""
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 

@@ -14,21 +14,22 @@ from typing import TypeVar
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from flwr.app import Error, Message
+from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from client import acceptance
+from client import acceptance, correspondence
 from client.answers import answer
 from client.outbox import Outbox
 from client.site import Joined, Site
 from coordinator.home import CampaignFolder, Home
 from coordinator.merge.state import Update
-from protos import dtypes, flower, securesum_pb2, signing
+from protos import dtypes, flower, securesum_pb2, signing, update_pb2
 from protos import messages_pb2 as pb
 from protos.audit import Anchor
 from protos.boundary import BatchNorm
 from protos.campaign import Campaign, Rules
+from protos.errors import OnebasinError
 from protos.manifest import COUNT, MEAN, VAR, Manifest, TensorSpec, join
 from protos.receipts import BUFFER_RULE, PARAMETER_RULE, Input, Merged, Receipt
 from protos.securesum import coordinator as collecting
@@ -161,7 +162,7 @@ def build_world(
     base_model = random_model(0, dtype) if base_model is None else base_model
     base = save(folder / "base.safetensors", base_model, {"model": "tiny-resnet", "classes": str(classes)})
     sites = {name: Site.init(folder / name, name, address="127.0.0.1:9092", domain="night") for name in names}
-    members = {name: site.request().signing_key for name, site in sites.items()}
+    members = {name: site.request().keys for name, site in sites.items()}
     made = home.create(campaign, base, members=members, rules=rules or Rules())
     found = dict(models or {name: _adapted(base_model, i + 1, dtype) for i, name in enumerate(names)})
     for name, site in sites.items():
@@ -170,6 +171,10 @@ def build_world(
         if store:
             Outbox(joined).store(found[name])
     return World(home, made, base, base_model, sites, found)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--mutations", type=int, default=4000, help="damaged letters that tests/attacks tries")
 
 
 @pytest.fixture
@@ -416,7 +421,7 @@ def flower_task(monkeypatch: pytest.MonkeyPatch) -> None:
 Reaction = pb.Reply | tuple[pb.Reply, Mapping[str, bytes]] | Error | None
 
 
-def answered(site: Site, request: pb.Request, node: int, sets: Callable[[str], bytes]) -> Reaction:
+def answered(site: Site, request: pb.Request, node: int, sets: Callable[[str], memoryview]) -> Reaction:
     """Answer as the site would, but without data to evaluate on: that would load PyTorch."""
     if request.WhichOneof("what") == "evaluate":
         return pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.REASON_DATA, site=site.name))
@@ -440,7 +445,8 @@ class FakeGrid(Grid):
     Attributes:
         nodes: Sites by node.
         react: Gets the node, the site's name, the request and how often that kind was asked of it before; returns
-            a reply, an error of Flower's, None (the reply is lost), or ``...`` for what the site itself says.
+            a reply, which the site signs and seals, a record, which stays as it is, an error of Flower's, None
+            (the reply is lost), or ``...`` for what the site itself says.
         wait: How many times a reply is asked for before it is there; drawn anew for each.
         log: All that was asked: node and request.
         most: The most parts of models that were under way at once.
@@ -475,14 +481,16 @@ class FakeGrid(Grid):
         ids: list[str | None] = []
         for message in messages:
             node = message.metadata.dst_node_id
-            request = flower.message_of(message.content, pb.Request, "the coordinator")
             site = self.nodes[node]
+            request, received = self._received(site, message)
             self.log.append((site.name, request))
             if self.refuse_push(site.name, request):
                 ids.append(None)
                 continue
             message.metadata.__dict__["_message_id"] = name = f"message-{next(self._ids)}"
-            self.parcels[name] = Parcel(node, request, self._replied(node, site, request, message), self.wait())
+            self.parcels[name] = Parcel(
+                node, request, self._replied(node, site, request, received, message), self.wait()
+            )
             parts = [p for p in self.parcels.values() if p.request.WhichOneof("what") in ("submit", "deliver")]
             self.most = max(self.most, len(parts))
             ids.append(name)
@@ -499,20 +507,39 @@ class FakeGrid(Grid):
             del self.parcels[name]
             yield parcel.reply
 
-    def _replied(self, node: int, site: Site, request: pb.Request, message: Message) -> Message | None:
+    def _received(self, site: Site, message: Message) -> tuple[pb.Request, correspondence.Received | None]:
+        """Open a request as the site does; a site that can't is only ever greeted."""
+        try:
+            received = correspondence.receive(site, message.content)
+        except OnebasinError:
+            envelope = flower.message_of(message.content, update_pb2.Signed, "it")
+            return pb.Request(hello=signing.decode(envelope.payload, pb.Letter, "it").hello), None
+        return received.opened.message, received
+
+    def _replied(
+        self,
+        node: int,
+        site: Site,
+        request: pb.Request,
+        received: correspondence.Received | None,
+        message: Message,
+    ) -> Message | None:
         kind = request.WhichOneof("what")
         before = self._asked.get((node, kind), 0)
         self._asked[node, kind] = before + 1
         found = self.react(node, site.name, request, before)
-        if found is ...:
-            found = answered(site, request, node, lambda name: flower.bytes_of(message.content, name, "it"))
-        if found is None:
-            return None
         if isinstance(found, Error):
             return Message(found, reply_to=message)
-        if isinstance(found, pb.Reply):
-            found = (found, {})
-        return Message(flower.packed(*found), reply_to=message)
+        if received is None:
+            return Message(correspondence.reply(site, message.content, node), reply_to=message)
+        if found is ...:
+            found = answered(site, request, node, received.parameters)
+        if found is None:
+            return None
+        if isinstance(found, RecordDict):  # as it is, whoever made it
+            return Message(found, reply_to=message)
+        reply, sets = (found, {}) if isinstance(found, pb.Reply) else found
+        return Message(received.answered(reply, dict(sets)), reply_to=message)
 
 
 class Clock:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from client.correspondence import unanswered
 from client.outbox import Outbox
 from coordinator.arrivals import Arrival
 from coordinator.strategy import OneShotMerge
@@ -42,7 +43,7 @@ def test_an_honest_update_is_taken(receive, world):
 
 
 def test_an_update_of_another_campaign_cannot_be_played_back(receive, world):
-    members = {name: site.request().signing_key for name, site in world.sites.items()}
+    members = {name: site.request().keys for name, site in world.sites.items()}
     earlier = world.home.create("earlier", world.base, members=members, rules=Rules())
     site = world.sites["fog"]
     joined = site.join(earlier.campaign_file, world.base)
@@ -186,7 +187,7 @@ FORGED = {
         hello=update_pb2.Signed(purpose=signing.HELLO, payload=b"\x2a\x02\xff\xfe", signature=b"x" * 64)
     ),
     "an update": lambda w, n, r: pb.Reply(hello=w.outbox("fog").envelope()),
-    "a refusal of no kind": lambda w, n, r: pb.Reply(refusal=pb.Refusal(reason=99)),
+    "a refusal of no kind": lambda w, n, r: unanswered(99),
     "a progress": lambda w, n, r: pb.Reply(progress=pb.Progress(state=3)),
     "nothing": lambda w, n, r: pb.Reply(),
 }
@@ -210,4 +211,4 @@ def test_a_greeting_that_was_recorded_cannot_be_played_back_later(greeted):
 
     _, events = greeted(react)
     (message, *_) = [e["message"] for e in events if e["event"] == "stranger"]
-    assert "the greeting is for another campaign, node or time" in message
+    assert "the greeting is for another campaign, site, node or time" in message

@@ -59,7 +59,9 @@ def test_a_bad_name_is_refused_wherever_names_come_in(world, tmp_path, name):
     with pytest.raises(ConfigurationError):
         Site.init(tmp_path / "site", name, address="x:1", domain="night")
     with pytest.raises(ConfigurationError):
-        world.home.create(name, world.base, members=world.campaign.keys, rules=world.campaign.rules)
+        world.home.create(
+            name, world.base, members={"fog": world.sites["fog"].request().keys}, rules=world.campaign.rules
+        )
     site = world.sites["fog"]
     request = replace(site.request(), site=name)
     request.write(tmp_path / "request.json", site.signing_key)

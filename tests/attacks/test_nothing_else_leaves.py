@@ -91,7 +91,7 @@ def joined(tmp_path, saved) -> Joined:
     base = saved(tmp_path / "base.safetensors", clean, {"model": "tiny-resnet", "classes": "5"})
     site = Site.init(tmp_path / TEXT / "fog", "fog", address=f"{TEXT}:9092", domain=TEXT)
     home = Home.init(tmp_path / "coordinator", hosts=("localhost",), control_port=1, fleet_address="localhost:2")
-    made = home.create("one", base, members={"fog": site.request().signing_key}, rules=Rules())
+    made = home.create("one", base, members={"fog": site.request().keys}, rules=Rules())
     joined = site.join(made.campaign_file, base)
     acceptance.accept(joined, made.campaign.digest.hex())
     Outbox(joined).store(raw_state(infected_state(Network(infected=True))))

@@ -67,9 +67,9 @@ def test_a_yes_to_another_campaign_is_none_to_this(world, make_world):
 def test_a_campaign_that_breaks_the_policy_cannot_be_accepted(make_world):
     world = make_world()
     (world.joined("fog").folder / "accepted.json").unlink()
-    set_policy(world, 'weakest_privacy = "sealed"')
+    set_policy(world, 'weakest_privacy = "secure-sum"')
     joined = Site.open(world.sites["fog"].folder).joined()
-    with pytest.raises(PolicyError, match=r"weakest_privacy = 'sealed'"):
+    with pytest.raises(PolicyError, match=r"weakest_privacy = 'secure-sum'"):
         acceptance.accept(joined, world.campaign.digest.hex())
     assert not acceptance.accepted(joined)
 

@@ -35,7 +35,7 @@ def lines(world, site: str = "fog") -> list[Entry]:
 
 def test_making_joining_and_adapting_are_in_it(world):
     assert [entry.event for entry in lines(world)] == ["made", "joined", "accepted", "adapted"]
-    _, joined, adapted = lines(world)
+    _, joined, _, adapted = lines(world)
     assert joined.fields["campaign"] == world.campaign.digest.hex()
     assert joined.fields["base"] == world.campaign.message.base_digest.hex()
     assert adapted.fields["digest"] == world.outbox("fog").digest().hex()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import secrets
+import time
 from types import SimpleNamespace
 
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from client import client_app
-from protos import flower
+from protos import flower, letters
 from protos import messages_pb2 as pb
 
 NODE = 12
@@ -26,19 +28,27 @@ def _closed_logs():
 
 @pytest.fixture
 def handle(world, flower_task):
-    def handled(content: RecordDict, folder: object = None) -> pb.Reply:
+    """Hand a request to the app, as the coordinator writes it, or content as it is; read the reply."""
+    desk = letters.Coordinator(world.campaign, world.home.signing_key, world.home.agreement_key)
+
+    def handled(content: RecordDict | pb.Request, folder: object = None) -> pb.Reply | pb.Returned:
+        question = None
+        if isinstance(content, pb.Request):
+            letter, _, question = desk.ask(content, "fog", secrets.token_bytes(16), time.time() + 60)
+            content = flower.packed(letter)
         message = Message(content, NODE, "query")
         config = {client_app.SITE_FOLDER: str(folder or world.sites["fog"].folder)}
         context = SimpleNamespace(node_id=NODE, node_config={} if folder == "" else config)
         reply = client_app.handle(message, context)
         assert not reply.has_error()
-        return flower.message_of(reply.content, pb.Reply, "the site")
+        returned = flower.message_of(reply.content, pb.Returned, "the site")
+        return desk.read(returned.letter, question).message if returned.HasField("letter") else returned
 
     return handled
 
 
-def request(world, **what) -> RecordDict:
-    return flower.packed(pb.Request(campaign_digest=world.campaign.digest, **what))
+def request(world, **what) -> pb.Request:
+    return pb.Request(campaign_digest=world.campaign.digest, **what)
 
 
 def test_a_request_is_answered(handle, world):
@@ -50,7 +60,8 @@ def test_what_happened_stands_in_the_sites_log(handle, world):
     assert "nothing is no parameter" in (world.sites["fog"].folder / "site.log").read_text()
 
 
-CONFIGURATION = pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.REASON_CONFIGURATION))
+CONFIGURATION = pb.Returned(refusal=pb.Refusal(reason=pb.Refusal.REASON_CONFIGURATION))
+UNKNOWN = pb.Returned(refusal=pb.Refusal(reason=pb.Refusal.REASON_REQUEST, site="fog"))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +73,7 @@ CONFIGURATION = pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.REASON_CONFIGURATI
     ],
 )
 def test_what_is_no_request_is_refused(handle, content):
-    assert handle(content) == CONFIGURATION
+    assert handle(content) == UNKNOWN
 
 
 @pytest.mark.parametrize("folder", ["", "/nowhere"])

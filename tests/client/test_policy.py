@@ -9,10 +9,10 @@ import pytest
 from client.policy import Policy
 from protos import campaign as campaigns
 from protos import signing
-from protos.campaign import Rules
+from protos.campaign import Keys, Rules
 from protos.errors import ConfigurationError, PolicyError
 
-MEMBERS = {"fog": b"f" * 32, "night": b"n" * 32, "rain": b"r" * 32}
+MEMBERS = {name: Keys(name[:1].encode() * 32, name[-1:].encode() * 32) for name in ("fog", "night", "rain")}
 
 
 def campaign(monkeypatch, **rules):
@@ -24,20 +24,18 @@ def campaign(monkeypatch, **rules):
         classes=5,
         members=MEMBERS,
         rules=replace(Rules(), **rules),
-        coordinator_key=b"c" * 32,
+        coordinator=Keys(b"c" * 32, b"d" * 32),
     )
 
 
 FORBIDDEN = [
-    ({"weakest_privacy": "sealed"}, {}, "runs with privacy 'plain'"),
-    ({"weakest_privacy": "secure-sum"}, {"privacy": "sealed"}, "runs with privacy 'sealed'"),
+    ({"weakest_privacy": "secure-sum"}, {}, "runs with privacy 'sealed'"),
     ({"fewest_sites": 4}, {}, "merges as few as 3 sites"),
     ({"fewest_sites": 3}, {"minimum_sites": 2}, "merges as few as 2 sites"),
     ({"members": ("night",)}, {}, "has a member rain"),
     ({"members": ("night", signing.fingerprint(b"x" * 32))}, {}, signing.fingerprint(b"r" * 32)),
     ({"compare_single_models": False}, {"compare_single_models": True}, "shows single sites' models"),
     ({"counts_in_clear": False}, {}, "see BatchNorm counts"),
-    ({"counts_in_clear": False}, {"privacy": "sealed"}, "see BatchNorm counts"),
 ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
@@ -21,7 +23,7 @@ def test_a_new_site_has_settings_keys_and_a_request(fog):
     assert Site.open(fog.folder).settings.superlink.address == "here:9092"
     assert Request.read(fog.request_path) == fog.request()
     assert fog.request().signing_key == signing.public_bytes(fog.signing_key)
-    assert fog.request().agreement_key == fog.agreement_key.public_key().public_bytes_raw()
+    assert fog.request().agreement_key == signing.public_bytes(fog.agreement_key)
     load_ssh_private_key(fog.node_key.read_bytes(), None)
 
 
@@ -83,7 +85,7 @@ def test_a_joined_campaign_is_found_by_its_digest_or_as_the_last_one(world):
 
 
 def test_the_campaign_joined_last_is_the_current_one(world):
-    members = {name: site.request().signing_key for name, site in world.sites.items()}
+    members = {name: site.request().keys for name, site in world.sites.items()}
     second = world.home.create("two", world.base, members=members, rules=Rules())
     site = world.sites["fog"]
     site.join(second.campaign_file, world.base)
@@ -156,3 +158,11 @@ def test_a_campaign_file_that_was_exchanged_at_the_site_is_noticed(world, make_w
     path.write_bytes(make_world().folder.campaign_file.read_bytes())
     with pytest.raises(ConfigurationError, match="holds another campaign"):
         world.sites["fog"].joined(world.campaign.digest)
+
+
+def test_a_campaign_that_lists_another_agreement_key_cannot_be_joined(world):
+    members = {name: site.request().keys for name, site in world.sites.items()}
+    members["fog"] = replace(members["fog"], agreement=b"x" * 32)
+    made = world.home.create("two", world.base, members=members, rules=Rules())
+    with pytest.raises(ConfigurationError, match="lists another key agreement key for site fog"):
+        world.sites["fog"].join(made.campaign_file, world.base)

@@ -7,19 +7,23 @@ import weakref
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 
+from client import correspondence
 from coordinator import courier as module
 from coordinator.courier import Courier, kind_of
+from protos import letters
 from protos import messages_pb2 as pb
 
 HELLO = pb.Request(hello=pb.Hello(nonce=b"n" * 16))
 SUBMIT = pb.Request(submit=pb.Submit(parameters=["w"]))
+SITE = "fog"
 REPLY = pb.Reply(progress=pb.Progress(state=pb.Progress.STATE_READY))
 
 
 class Box:
-    """A Grid that keeps what is sent and hands out what a test puts in."""
+    """A Grid that keeps what is sent and hands out what a test puts in, sealed by the site."""
 
-    def __init__(self) -> None:
+    def __init__(self, site) -> None:
+        self.site = site
         self.sent: dict[str, Message] = {}
         self.replies: dict[str, list[Message]] = {}
         self.ids = iter(range(1000))
@@ -39,53 +43,59 @@ class Box:
         (name,) = names
         return self.replies.pop(name, [])
 
-    def reply(self, name: str, content: RecordDict | Error) -> None:
+    def reply(self, name: str, content: RecordDict | Error | pb.Reply) -> None:
+        if isinstance(content, pb.Reply):
+            content = correspondence.receive(self.site, self.sent[name].content).answered(content, {})
         self.replies.setdefault(name, []).append(Message(content, reply_to=self.sent[name]))
 
 
 @pytest.fixture
-def box(flower_task):
-    return Box()
+def box(flower_task, world):
+    return Box(world.sites[SITE])
 
 
 @pytest.fixture
-def courier(box):
-    return Courier(box)
+def courier(box, world):
+    return Courier(box, letters.Coordinator(world.campaign, world.home.signing_key, world.home.agreement_key))
 
 
-def packed(reply: pb.Reply) -> RecordDict:
-    return RecordDict({"message": ConfigRecord({"bytes": reply.SerializeToString()})})
+@pytest.fixture
+def push(courier, world):
+    def pushed(node=1, request=HELLO, ttl=60.0):
+        asked = pb.Request(campaign_digest=world.campaign.digest)
+        asked.MergeFrom(request)
+        site = "" if request.HasField("hello") else SITE
+        courier.push(iter([courier.message(node, asked, ttl, site=site)]))
 
-
-def push(courier, node=1, request=HELLO, ttl=60.0):
-    courier.push(iter([courier.message(node, request, ttl)]))
+    return pushed
 
 
 def answers(courier):
     return [courier.answer(message) for message in courier.replies()]
 
 
-def test_a_reply_is_matched_with_its_request(courier, box):
-    push(courier, 1)
-    push(courier, 2, SUBMIT)
-    box.reply("m1", packed(REPLY))
+def test_a_reply_is_matched_with_its_request(courier, box, push):
+    push(1)
+    push(2, SUBMIT)
+    box.reply("m1", REPLY)
     (found,) = answers(courier)
-    assert (found.node, found.request, found.reply, found.problem) == (2, SUBMIT, REPLY, "")
+    assert (found.node, found.request.submit, found.reply, found.problem) == (2, SUBMIT.submit, REPLY, "")
+    assert found.site == SITE
     assert courier.under_way() == 1
 
 
-def test_a_reply_answers_once(courier, box):
-    push(courier)
-    box.reply("m0", packed(REPLY))
+def test_a_reply_answers_once(courier, box, push):
+    push()
+    box.reply("m0", REPLY)
     (message,) = list(courier.replies())
     assert courier.answer(message) is not None
     assert courier.answer(message) is None
     assert list(courier.replies()) == []
 
 
-def test_requests_under_way_are_counted_by_kind_and_node(courier):
+def test_requests_under_way_are_counted_by_kind_and_node(courier, push):
     for node, request in ((1, HELLO), (1, SUBMIT), (2, SUBMIT)):
-        push(courier, node, request)
+        push(node, request)
     assert courier.under_way() == 3
     assert courier.under_way("submit") == 2
     assert courier.under_way("submit", 1) == 1
@@ -93,8 +103,8 @@ def test_requests_under_way_are_counted_by_kind_and_node(courier):
     assert courier.under_way("adapt") == 0
 
 
-def test_an_error_of_flowers_is_a_problem_that_names_its_code(courier, box):
-    push(courier)
+def test_an_error_of_flowers_is_a_problem_that_names_its_code(courier, box, push):
+    push()
     box.reply("m0", Error(5, "node unavailable"))
     (found,) = answers(courier)
     assert found.reply is None
@@ -102,18 +112,19 @@ def test_an_error_of_flowers_is_a_problem_that_names_its_code(courier, box):
 
 
 @pytest.mark.parametrize("content", [RecordDict(), RecordDict({"message": ConfigRecord({"bytes": b"\xff"})})])
-def test_a_reply_that_cannot_be_read_is_a_problem(courier, box, content):
-    push(courier)
+def test_a_reply_that_cannot_be_read_is_a_problem(courier, box, content, push):
+    push()
     box.reply("m0", content)
     (found,) = answers(courier)
     assert found.reply is None
+    assert found.void
     assert "node 1" in found.problem
 
 
-def test_a_request_is_lost_when_its_time_and_some_silence_are_over(courier, monkeypatch):
+def test_a_request_is_lost_when_its_time_and_some_silence_are_over(courier, monkeypatch, push):
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    push(courier, ttl=60.0)
+    push(ttl=60.0)
     now[0] = 60 + module.SILENCE
     assert not list(courier.lost())
     now[0] += 0.1
@@ -124,12 +135,12 @@ def test_a_request_is_lost_when_its_time_and_some_silence_are_over(courier, monk
 
 
 @pytest.mark.parametrize("ids", [[], [None], [""]])
-def test_a_request_that_flower_did_not_take_is_lost_at_once_and_once(courier, box, ids):
+def test_a_request_that_flower_did_not_take_is_lost_at_once_and_once(courier, box, ids, push):
     box.answer = lambda name: ids
-    push(courier, 2, SUBMIT)
+    push(2, SUBMIT)
     assert courier.under_way() == 0
     (found,) = courier.lost()
-    assert (found.node, found.request) == (2, SUBMIT)
+    assert (found.node, found.request.submit) == (2, SUBMIT.submit)
     assert "could not be sent" in found.problem
     assert not list(courier.lost())
 
@@ -145,7 +156,8 @@ def test_a_request_that_flower_did_not_take_is_lost_at_once_and_once(courier, bo
     ],
 )
 def test_requests_travel_as_flowers_types_of_messages(courier, request_, type_):
-    message = courier.message(9, request_, 60.0, {"set": b"raw"} if type_ == "evaluate" else None)
+    sets = {"set": b"raw"} if type_ == "evaluate" else None
+    message = courier.message(9, request_, 60.0, sets, site="" if request_ is HELLO else SITE)
     assert message.metadata.message_type == type_
     assert message.metadata.dst_node_id == 9
     assert message.metadata.ttl == 60.0
@@ -160,10 +172,10 @@ def test_kinds_have_names():
     assert kind_of(pb.Request()) == ""
 
 
-def test_a_message_that_was_taken_in_is_gone_before_the_next_is_pulled(courier, box):
+def test_a_message_that_was_taken_in_is_gone_before_the_next_is_pulled(courier, box, push):
     for node in (1, 2):
-        push(courier, node)
-        box.reply(f"m{node - 1}", packed(REPLY))
+        push(node)
+        box.reply(f"m{node - 1}", REPLY)
     box.sent.clear()
     taken: list[weakref.ref] = []
     for message in courier.replies():

@@ -12,13 +12,13 @@ from coordinator import watching
 from coordinator.home import CampaignFolder, Events, Home, SubmitSettings
 from protos import campaign as campaigns
 from protos import signing
-from protos.campaign import Rules
+from protos.campaign import Keys, Rules
 from protos.digest import file_digest
 from protos.errors import BaseMismatchError, ConfigurationError, StorageError
 from protos.tensorfile import TensorFile
 
 OPTIONS = {"hosts": ("localhost",), "control_port": 9093, "fleet_address": "0.0.0.0:9092"}
-MEMBERS = {"fog": b"f" * 32, "night": b"n" * 32}
+MEMBERS = {"fog": Keys(b"f" * 32, b"F" * 32), "night": Keys(b"n" * 32, b"N" * 32)}
 METADATA = {"model": "tiny-resnet", "classes": "5"}
 
 
@@ -37,7 +37,7 @@ def test_a_new_coordinator_has_settings_and_keys(home):
     assert opened.settings.control_port == 9093
     assert opened.settings.fleet_address == "0.0.0.0:9092"
     assert opened.settings.submit == SubmitSettings()
-    assert signing.public_bytes(opened.signing_key) == signing.public_bytes(home.signing_key)
+    assert opened.public_keys == home.public_keys
 
 
 def test_settings_of_the_submission_are_written_down(tmp_path):
@@ -77,7 +77,8 @@ def test_a_campaign_names_its_base_by_digest_and_keeps_a_copy(home, base):
     with TensorFile(base) as file:
         assert made.campaign.message.base_digest == file_digest(file)
     assert made.base.read_bytes() == base.read_bytes()
-    assert made.campaign.keys == MEMBERS
+    assert made.campaign.keys == {site: keys.signing for site, keys in MEMBERS.items()}
+    assert made.campaign.agreement_keys == {site: keys.agreement for site, keys in MEMBERS.items()}
     assert made.campaign.message.coordinator_key == signing.public_bytes(home.signing_key)
     assert (made.campaign.message.model, made.campaign.message.classes) == ("tiny-resnet", 5)
     assert campaigns.load(made.campaign_file) == made.campaign

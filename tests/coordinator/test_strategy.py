@@ -553,7 +553,7 @@ def test_a_disk_that_is_full_while_folding_ends_the_run_and_the_next_one_succeed
 
 def test_a_run_of_another_campaign_in_the_same_home_starts_from_nothing(world, make_grid):
     OneShotMerge(world.folder).start(make_grid(world))
-    members = {name: site.request().signing_key for name, site in world.sites.items()}
+    members = {name: site.request().keys for name, site in world.sites.items()}
     second = world.home.create("two", world.base, members=members, rules=Rules())
     with pytest.raises(QuorumError, match="has joined another campaign, or none"):
         OneShotMerge(second).start(make_grid(world))

@@ -67,7 +67,7 @@ class Federation:
         made = self.home.create(
             f"campaign-{next(_numbers)}",
             self.base,
-            members={name: self.sites[name].request().signing_key for name in members},
+            members={name: self.sites[name].request().keys for name in members},
             rules=Rules(**settings),
         )
         for name in join:

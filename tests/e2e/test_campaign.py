@@ -308,7 +308,7 @@ def test_a_node_that_trusts_another_authority_does_not_connect_and_is_named(fede
 def test_a_coordinator_without_its_superlink_says_so(tmp_path, federation):
     home = Home.init(tmp_path / "c", hosts=("127.0.0.1",), control_port=free_port(), fleet_address="127.0.0.1:1")
     request = federation.sites["alpha"].request()
-    home.create("lonely", federation.base, members={"alpha": request.signing_key}, rules=Rules())
+    home.create("lonely", federation.base, members={"alpha": request.keys}, rules=Rules())
     command = [sys.executable, "-m", "onebasin", "coordinator", "run", str(home.folder), "lonely"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 10

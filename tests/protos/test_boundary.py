@@ -10,7 +10,7 @@ import pytest
 from protos import boundary
 from protos import update_pb2 as pb
 from protos.boundary import check_header, check_parameter, describe
-from protos.campaign import Rules, new_campaign
+from protos.campaign import Keys, Rules, new_campaign
 from protos.errors import BaseMismatchError, MergeRangeError, UpdateRefusedError
 
 STAT = "norm.running_mean"
@@ -23,9 +23,9 @@ def campaign():
         base_digest=b"b" * 32,
         model="tiny-resnet",
         classes=5,
-        members={"fog": b"f" * 32, "night": b"n" * 32},
+        members={"fog": Keys(b"f" * 32, b"F" * 32), "night": Keys(b"n" * 32, b"N" * 32)},
         rules=Rules(),
-        coordinator_key=b"c" * 32,
+        coordinator=Keys(b"c" * 32, b"C" * 32),
     )
 
 

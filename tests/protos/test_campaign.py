@@ -8,7 +8,7 @@ import pytest
 
 from protos import campaign as campaigns
 from protos import campaign_pb2 as pb
-from protos.campaign import DAY, Rules, check_name
+from protos.campaign import DAY, Keys, Rules, check_name
 from protos.errors import ConfigurationError
 
 TERMS = {
@@ -16,9 +16,9 @@ TERMS = {
     "base_digest": b"b" * 32,
     "model": "tiny-resnet",
     "classes": 19,
-    "members": {"night": b"n" * 32, "fog": b"f" * 32},
+    "members": {"night": Keys(b"n" * 32, b"N" * 32), "fog": Keys(b"f" * 32, b"F" * 32)},
     "rules": Rules(minimum_sites=1, compare_single_models=True, copy="teacher"),
-    "coordinator_key": b"c" * 32,
+    "coordinator": Keys(b"c" * 32, b"C" * 32),
 }
 
 
@@ -44,8 +44,8 @@ def changed(**changes) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-def member(site: str, key: bytes) -> pb.Member:
-    return pb.Member(site=site, signing_key=key)
+def member(site: str, key: bytes, agreement: bytes | None = None) -> pb.Member:
+    return pb.Member(site=site, signing_key=key, agreement_key=key.upper() if agreement is None else agreement)
 
 
 def test_what_was_laid_down_can_be_read_again():
@@ -55,7 +55,10 @@ def test_what_was_laid_down_can_be_read_again():
     assert again.digest == made.digest == hashlib.sha256(b"onebasin campaign v1\n" + made.payload).digest()
     assert again.name == "rain-2026"
     assert again.sites == ("fog", "night")
-    assert again.keys == TERMS["members"]
+    for site, keys in TERMS["members"].items():
+        assert Keys(again.keys[site], again.agreement_keys[site]) == keys
+    listed = Keys(again.message.coordinator_key, again.message.coordinator_agreement_key)
+    assert listed == TERMS["coordinator"]
     assert again.rules == TERMS["rules"]
 
 
@@ -81,7 +84,9 @@ def test_every_term_changes_the_digest():
         changed(rules__copy=pb.COPY_STUDENT),
         changed(coordinator_key=b"y" * 32),
         changed(nonce=b"z" * 16),
+        changed(coordinator_agreement_key=b"Y" * 32),
         changed(members=[member("fog", b"f" * 32)]),
+        changed(members=[member("fog", b"f" * 32, b"G" * 32)]),
     ]
     assert len({campaigns.parse(payload, "it").digest for payload in payloads}) == len(payloads)
 
@@ -97,7 +102,16 @@ MALFORMED = {
     "or out of order": {"members": [member("night", b"n" * 32), member("fog", b"f" * 32)]},
     "has keys that are not 32 bytes": {"members": [member("fog", b"f" * 31)]},
     "keys that are not 32 bytes long": {"coordinator_key": b""},
-    "gives two members the same key": {"members": [member("fog", b"f" * 32), member("night", b"f" * 32)]},
+    "not 32 bytes long": {"coordinator_agreement_key": b""},
+    "keys that are not 32": {"members": [member("fog", b"f" * 32, b"")]},
+    "gives two parties the same key": {
+        "members": [member("fog", b"f" * 32), member("night", b"f" * 32, b"N" * 32)]
+    },
+    "two parties the same key": {"members": [member("fog", b"f" * 32), member("night", b"n" * 32, b"F" * 32)]},
+    "parties the same key": {"members": [member("fog", b"c" * 32, b"F" * 32)]},
+    "the same key": {"members": [member("fog", b"f" * 32, b"C" * 32)]},
+    "has key agreement keys of which no secret comes": {"members": [member("fog", b"f" * 32, bytes(32))]},
+    "of which no secret comes": {"coordinator_agreement_key": b"\1" + bytes(31)},
     "has no digest of its base": {"base_digest": b"b" * 20},
     "no digest of its base": {"nonce": b"short"},
     "doesn't say which copy": {"rules__copy": pb.COPY_UNSPECIFIED},
