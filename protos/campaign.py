@@ -29,7 +29,7 @@ KEPT_AT_SITES = frozenset({"own", "recalibrated"})
 MEASURED = frozenset({"pooled-recalibrated", "routed"})
 """Rules under which statistics that sites measure for the merged model leave them."""
 PRIVACY = {"sealed": pb.PRIVACY_SEALED, "secure-sum": pb.PRIVACY_SECURE_SUM}
-"""What the coordinator learns of one site: the order is that of strength. On the way, all is sealed in any case."""
+"""What the coordinator learns of one site, in the order of strength. On the way, all is sealed in any case."""
 IMPLEMENTED = ("sealed",)
 """The modes that this version can run."""
 DAY = 86_400
