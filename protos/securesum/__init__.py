@@ -18,5 +18,5 @@ modulo a power of two and vanish from the sum without a trace: its bits are thos
 `site` and `coordinator` are the two state machines, one frozen class for each stage; `agreement`, `roster` and
 `messages` are what both check. `keys`, `sharing`, `keystream` and `wide` are the cryptography and arithmetic;
 `layout`, `masking` and `total` apply them to a model. Nothing here does any I/O or knows Flower. What the protocol
-protects and what it doesn't is in ``docs/security.md``.
+protects and what it doesn't is in ``docs/security-sums.md``.
 """
