@@ -12,6 +12,8 @@ from client import adopting, measuring
 from coordinator import strategy
 from coordinator.merge.pooling import pool
 from coordinator.strategy import OneShotMerge
+from coordinator.verifying import Evidence, verify
+from coordinator.withdrawing import withdraw
 from protos import boundary, receipts, signing
 from protos import messages_pb2 as pb
 from protos.boundary import BatchNorm
@@ -272,3 +274,30 @@ def test_statistics_that_another_site_signed_are_refused(looks, run):
 
     run(world, react)
     assert "signature" in told(world, "not-measured")["fog"]
+
+
+def verdict(world, **evidence):
+    folder, key = world.folder.merged, world.campaign.message.coordinator_key
+    updates = [world.outbox(site).model for site in world.sites]
+    evidence = Evidence(campaign=world.campaign, updates=updates, **evidence)
+    found = verify(folder / "merged.safetensors", folder / "receipt.json", key, evidence)
+    return {check.name: check.ok for check in found.checks}["recomputed"]
+
+
+@pytest.mark.parametrize("rule", sorted(MEASURED))
+def test_what_the_updates_add_up_to_can_be_recomputed(looks, run, rule):
+    world, _ = looks(buffers=rule)
+    run(world)
+    assert verdict(world, base=world.folder.base) is True
+    assert verdict(world) is None  # without the base it can't tell what is what
+
+
+def test_after_a_withdrawal_the_model_has_pooled_statistics(looks, run):
+    world, _ = looks(buffers="routed", minimum_sites=2)
+    run(world)
+    withdraw(world.folder, "fog", world.outbox("fog").model)
+    found = receipt(world)
+    assert (found.buffer_rule, [entry.measured for entry in found.inputs]) == ("gaussian-pooled", ["", ""])
+    with TensorFile(merged(world)) as file:
+        assert "sets" not in file.metadata
+        assert not [name for name in file.manifest.tensors if name.startswith("sets.")]
