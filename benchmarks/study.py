@@ -69,7 +69,8 @@ def main() -> None:
         f"# The study\n\n`{shlex.join(['python', 'benchmarks/study.py', *sys.argv[1:]])}`\n\n{describe()}\n\n"
         f"{scale.model}, base {scale.base_steps} steps, adaptation {scale.steps} steps of DACS, "
         f"{scale.evaluation} held-out images per domain; seeds {', '.join(map(str, options.seeds))}. Figures are "
-        "mIoU in %, H is the harmonic mean over the domains; means over the seeds, ± standard deviation.\n"
+        "mIoU in %, H is the harmonic mean over the domains; means over the seeds, ± standard deviation.\n\n"
+        "What follows from it: [findings](findings.md).\n"
     ]
     for part in (main_table, better_buffers, unseen, subsets, copies, starts, line, digits):
         parts.append(part(shelf, options.seeds, options.pages))
