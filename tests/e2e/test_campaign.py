@@ -56,7 +56,7 @@ def reference(models):
 
 
 def test_sites_adapt_submit_are_merged_and_evaluate(federation):
-    campaign = federation.campaign(compare_single_models=True, buffers="routed")
+    campaign = federation.campaign(compare_single_models=True, buffers="routed", evaluate=True, deliver=True)
     joined = {name: federation.sites[name].joined() for name in SITES}
 
     events = federation.run(campaign)
@@ -91,7 +91,7 @@ def test_sites_adapt_submit_are_merged_and_evaluate(federation):
 
 
 def test_an_update_that_is_there_is_sent_at_once_and_merges_to_the_same_bits(federation):
-    first = federation.campaign()
+    first = federation.campaign(evaluate=True)
     for name in SITES:
         adapting.run(federation.sites[name].joined())
 
