@@ -83,7 +83,9 @@ def run_demo(folder: Path | None, *, quick: bool, seed: int) -> Path:
             NAME,
             folder / "base.safetensors",
             members={request.site: request.keys for request in roster.approved(home)},
-            rules=Rules(deadline_seconds=3600, patience_seconds=300, compare_single_models=True, buffers="recalibrated"),
+            rules=Rules(
+                deadline_seconds=3600, patience_seconds=300, compare_single_models=True, buffers="recalibrated"
+            ),
         )
         joined = [_join(site, home, campaign, folder / "base.safetensors") for site in sites]
         say.detail(f"campaign {campaign.campaign.digest.hex()[:12]}, sites {', '.join(campaign.campaign.sites)}")
