@@ -18,11 +18,11 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -343,15 +343,22 @@ class CampaignFolder:
 
         """
         with (self.path / "run.lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _locked(lock):
                 raise ConfigurationError(
                     f"campaign {self.path.name} is running already", "watch it: onebasin coordinator status"
-                ) from None
+                )
             if publishing.finish(self.path):
                 self.log().note("completed")
             yield
+
+    def held(self) -> bool:
+        """Tell whether somebody holds the campaign: a run that is on, say."""
+        with suppress(FileNotFoundError), (self.path / "run.lock").open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def outcome(self) -> dict[str, Any] | None:
         """Return how the last run ended, or None if it did not."""
@@ -368,6 +375,16 @@ class CampaignFolder:
     def forget_outcome(self) -> None:
         """Start a new run."""
         (self.path / "outcome.json").unlink(missing_ok=True)
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Lock a file for oneself; tried more than once, for `CampaignFolder.held` locks it for an instant."""
+    for _ in range(5):
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.02)
+    return False
 
 
 AUDITED = frozenset(

@@ -14,7 +14,7 @@ from protos.errors import FederationError, OnebasinError
 Event = dict[str, Any]
 _POLL = 0.5
 _ASK = 5.0
-"""Seconds between two questions to Flower whether the run is still alive."""
+"""Seconds between two questions to Flower whether a run is alive that doesn't hold its campaign."""
 
 
 class RunFailedError(OnebasinError):
@@ -66,7 +66,8 @@ def _wait(folder: CampaignFolder, run_id: str, seen: int, on_event: Callable[[Ev
                 f"campaign {folder.campaign.name}: Flower's run {run_id} ended without a result",
                 "the SuperLink's output says more; then run it again",
             )
-        if time.monotonic() - asked > _ASK:
+        # Asking costs a process each time, and a run that is alive holds its campaign.
+        if time.monotonic() - asked > _ASK and not folder.held():
             asked = time.monotonic()
             # The outcome is written before the run ends, so it is looked for once more after this.
             finished = superlink.run_status(folder.home, run_id).startswith("finished")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 
 import pytest
 
@@ -106,6 +107,18 @@ def test_an_outcome_that_was_written_just_before_the_end_counts(folder, monkeypa
 
     monkeypatch.setattr(superlink, "run_status", status)
     run(folder, lambda _: None)
+
+
+def test_flower_is_not_asked_while_the_run_holds_its_campaign(folder, monkeypatch):
+    asked, holding = [], ExitStack()
+    monkeypatch.setattr(superlink, "submit", lambda folder: holding.enter_context(folder.alone()) or "run-1")
+    monkeypatch.setattr(superlink, "run_status", lambda home, run_id: asked.append(run_id) or "running")
+    waiting = [lambda: None] * 30
+    during(monkeypatch, *waiting, holding.close, *waiting, lambda: folder.end(ok=True, exit_code=0))
+    with holding:
+        run(folder, lambda _: asked.append("event"))
+    assert set(asked) == {"run-1"}
+    assert len(asked) == 3  # of the 30 seconds, the 15 in which nobody held it
 
 
 def test_an_interruption_stops_the_run_and_says_so(folder, monkeypatch, flower):
