@@ -7,7 +7,6 @@ import time
 
 from client.site import Joined, Site
 from protos import files
-from protos.campaign import check_implemented
 from protos.errors import ConfigurationError, PolicyError
 
 _DIGITS = 20
@@ -22,7 +21,7 @@ def accept(joined: Joined, digest: str) -> None:
         digest: Its digest as the coordinator says it, hexadecimal: all of it, or the first 20 digits at least.
 
     Raises:
-        ConfigurationError: That is another campaign's digest, or this version can't run it.
+        ConfigurationError: That is another campaign's digest.
         PolicyError: The site's policy forbids it.
 
     """
@@ -32,7 +31,6 @@ def accept(joined: Joined, digest: str) -> None:
             f"campaign {joined.campaign.name} has the digest {own}, not {digest}",
             f"compare it with what the coordinator displays; {_DIGITS} digits are enough",
         )
-    check_implemented(joined.campaign.rules)
     joined.site.settings.policy.check(joined.campaign, joined.site.name)
     joined.site.audit.note("accepted", campaign=own)
     files.write(joined.folder / _FILE, json.dumps({"digest": own, "time": int(time.time())}) + "\n")

@@ -8,9 +8,11 @@ from client.delivered import Delivered, ForbiddenError
 from client.measuring import measured
 from client.outbox import Outbox
 from client.site import Joined
+from client.summing import Summing
 from protos import boundary, files, merged, receipts
 from protos import messages_pb2 as pb
 from protos.boundary import Statistics
+from protos.campaign import SECURE_SUM
 from protos.digest import model_digest
 from protos.errors import UpdateRefusedError
 from protos.manifest import Manifest
@@ -71,7 +73,8 @@ def _receipt(joined: Joined, content: bytes) -> Receipt:
     mine = [entry.digest for entry in found.inputs if entry.site == name]
     if found.campaign_digest != campaign.digest.hex():
         raise UpdateRefusedError(f"site {name}: the receipt is for campaign {found.campaign_digest[:12]}")
-    if mine != [Outbox(joined).digest().hex()]:
+    sent = Summing(joined).digest() if campaign.rules.privacy == SECURE_SUM else Outbox(joined).digest()
+    if mine != [sent.hex()]:
         raise UpdateRefusedError(f"site {name}: the receipt doesn't name this site's update")
     return found
 

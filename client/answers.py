@@ -17,9 +17,10 @@ from client.freshness import StaleError
 from client.measuring import measured
 from client.outbox import Outbox
 from client.site import Joined, Site, check_base
+from client.summing import Summing
 from protos import boundary, signing, update_pb2
 from protos import messages_pb2 as pb
-from protos.campaign import MEASURED
+from protos.campaign import MEASURED, SECURE_SUM
 from protos.digest import sha256
 from protos.errors import (
     AdaptationError,
@@ -29,6 +30,7 @@ from protos.errors import (
     ModelFileError,
     OnebasinError,
     PolicyError,
+    SecureSumError,
     StorageError,
     UpdateRefusedError,
 )
@@ -50,6 +52,7 @@ _REASONS: list[tuple[type[OnebasinError], pb.Refusal.Reason]] = [
     (ForbiddenError, pb.Refusal.REASON_RULES),
     (NotDeliveredError, pb.Refusal.REASON_NOT_DELIVERED),
     (StaleError, pb.Refusal.REASON_STALE),
+    (SecureSumError, pb.Refusal.REASON_SUM),
     (UpdateRefusedError, pb.Refusal.REASON_UPDATE),
     (ModelFileError, pb.Refusal.REASON_UPDATE),
     (AdaptationError, pb.Refusal.REASON_NOT_READY),
@@ -102,6 +105,8 @@ def _note(site: Site, request: pb.Request, reply: pb.Reply, content: Mapping[str
         fields["update"] = signing.digest(reply.header).hex()
     if reply.WhichOneof("what") == "measured":
         fields["measured"] = signing.digest(reply.measured).hex()
+    if reply.WhichOneof("what") == "summed":
+        fields["stage"] = request.sum.WhichOneof("given") or "keys"
     if request.submit.parameters:
         fields["parameters"] = len(request.submit.parameters)
     for name, sent in content.items():
@@ -151,6 +156,8 @@ def _answer(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer
         return pb.Reply(progress=progress(joined)), {}
     if kind == "submit":
         return _submit(joined, request.submit)
+    if kind == "sum":
+        return pb.Reply(summed=_sum(joined, request.sum)), {}
     if kind == "evaluate":
         return pb.Reply(evaluation=_evaluate(joined, request.evaluate)), {}
     if kind == "measure":
@@ -172,8 +179,6 @@ def progress(joined: Joined) -> pb.Progress:
         steps=status.steps,
         eta_seconds=status.eta,
     )
-    if status.state == "ready":
-        found.update_digest = Outbox(joined).digest()
     if status.state == "failed":
         found.tensor = _known_tensor(joined, status.tensor)
     return found
@@ -194,12 +199,25 @@ def _hello(joined: Joined, request: pb.Hello, node_id: int) -> update_pb2.Signed
 
 
 def _submit(joined: Joined, request: pb.Submit) -> Answer:
+    if joined.campaign.rules.privacy == SECURE_SUM:
+        if request.header:
+            raise ForbiddenError(f"site {joined.site.name}: by the campaign's rules no update leaves unmasked")
+        log.info("sending %d masked vectors", len(request.parameters))
+        return pb.Reply(parameters=pb.Parameters()), {PARAMETERS: Summing(joined).words(request.parameters)}
     outbox = Outbox(joined)
     if not outbox.ready:
         raise RefusedRequestError("there is no update yet", pb.Refusal.REASON_NOT_READY)
     log.info("sending %d parameters of the update", len(request.parameters))
     reply = pb.Reply(header=outbox.envelope()) if request.header else pb.Reply(parameters=pb.Parameters())
     return reply, {PARAMETERS: outbox.parameters(request.parameters)}
+
+
+def _sum(joined: Joined, request: pb.SumStage) -> update_pb2.Signed:
+    if joined.campaign.rules.privacy != SECURE_SUM:
+        raise ForbiddenError(f"site {joined.site.name}: the campaign's rules know of no secure sum")
+    if not Outbox(joined).ready:
+        raise RefusedRequestError("there is no update yet", pb.Refusal.REASON_NOT_READY)
+    return Summing(joined).answer(request)
 
 
 def _deliver(joined: Joined, request: pb.Deliver, sets: Sets) -> pb.Delivered:
@@ -246,14 +264,6 @@ def _adopt(joined: Joined, request: pb.Adopt) -> pb.Adopted:
         adopt(joined, base, request, delivered)
     delivered.clear()
     return pb.Adopted()
-
-
-def _refused(site: Site, request: pb.Request, error: Exception, reason: pb.Refusal.Reason) -> Answer:
-    log.error("refused a request: %s", error)
-    tensor = ""
-    if isinstance(error, UpdateRefusedError) and error.tensor:
-        tensor = _known_tensor(site.joined(request.campaign_digest), error.tensor)
-    return pb.Reply(refusal=pb.Refusal(reason=reason, site=site.name, tensor=tensor)), {}
 
 
 def _known_tensor(joined: Joined, name: str) -> str:

@@ -69,7 +69,7 @@ class Delivered:
                 raise UpdateRefusedError(f"site {self._site}: a model was delivered that has {name!r}")
         if any(len(piece.digest) != DIGEST_BYTES for piece in pieces):
             raise UpdateRefusedError(f"site {self._site}: a model was delivered whose name is no digest")
-        tensors = iter(flower.split(raw, self._base, wanted, "the coordinator"))
+        tensors = iter(flower.split(raw, self._base.tensors, wanted, "the coordinator"))
         files.make_folder(self._folder)
         for piece in pieces:
             model = Assembly(self._path(piece.digest), self._base.parameters)

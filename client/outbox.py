@@ -110,7 +110,7 @@ class Outbox:
                 )
         with TensorFile(self.model) as file:
             raw = flower.joined([(file, wanted)])
-            for name, content in flower.split(raw, file.manifest, wanted, f"site {site}"):
+            for name, content in flower.split(raw, file.manifest.tensors, wanted, f"site {site}"):
                 boundary.check_parameter(listed[name], content, site)
         return raw
 

@@ -15,10 +15,12 @@ from google.protobuf.message import DecodeError
 from coordinator.merge.state import Update
 from protos import boundary, files, flower, signing
 from protos import update_pb2 as pb
-from protos.assembly import Assembly
+from protos.assembly import Assembly, Specs
 from protos.campaign import Campaign
+from protos.digest import sha256
 from protos.errors import StorageError, UpdateRefusedError
 from protos.manifest import Manifest
+from protos.securesum_pb2 import Masked
 from protos.tensorfile import TensorFile
 
 
@@ -78,7 +80,7 @@ class Arrival:
             StorageError: The disk is full.
 
         """
-        tensors = dict(flower.split(raw, self._base, wanted, f"site {self.site}"))
+        tensors = dict(flower.split(raw, self._base.tensors, wanted, f"site {self.site}"))
         for name, content in tensors.items():
             boundary.check_parameter(self._listed[name], content, self.site)
         self._assembly.write(tensors)
@@ -92,6 +94,56 @@ class Arrival:
         """Drop the parameters. The header stays: it says what was merged."""
         with suppress(FileNotFoundError):
             self.model.unlink()
+
+
+class MaskedArrival:
+    """One site's masked update, arriving.
+
+    Args:
+        folder: Where it is kept.
+        specs: The vectors' specs, by key.
+        site: Whose it is.
+        statement: What the site signed for it, checked.
+
+    Attributes:
+        missing: The vectors that are not there yet.
+
+    """
+
+    def __init__(self, folder: Path, specs: Specs, site: str, statement: Masked) -> None:
+        self._site = site
+        self._specs = specs
+        self._digests = {vector.key: vector.sha256 for vector in statement.vectors}
+        self.missing = set(specs)
+        path = self.file_in(files.make_folder(folder))
+        path.unlink(missing_ok=True)  # what an earlier attempt left behind
+        self._assembly = Assembly(path, specs)
+
+    @staticmethod
+    def file_in(folder: Path) -> Path:
+        """Return where an arrival in `folder` keeps its words."""
+        return folder / "masked.safetensors"
+
+    def take(self, raw: bytes | memoryview, wanted: list[str]) -> None:
+        """Check vectors and write them down.
+
+        Args:
+            raw: What arrived: the vectors' words, one after the other.
+            wanted: The keys that were asked for, in order.
+
+        Raises:
+            UpdateRefusedError: It is not what was asked for, or not what the site signed.
+            StorageError: The disk is full.
+
+        """
+        vectors = dict(flower.split(raw, self._specs, wanted, f"site {self._site}"))
+        for key, content in vectors.items():
+            if sha256([content]) != self._digests[key]:
+                raise UpdateRefusedError(
+                    f"site {self._site}: {key} is not what the site signed", "send it again", site=self._site
+                )
+        self._assembly.write(vectors)
+        self.missing -= vectors.keys()
 
 
 def kept_header(folder: Path, campaign: Campaign, site: str) -> tuple[pb.UpdateHeader, bytes] | None:

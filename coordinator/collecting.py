@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordinator import attempt
 from coordinator.arrivals import Arrival, clear, kept_header
 from coordinator.courier import PER_SITE, Answer, Courier, kind_of
 from coordinator.folding import Folding
@@ -19,6 +20,7 @@ from coordinator.merging import last_receipt
 from protos import messages_pb2 as pb
 from protos import update_pb2
 from protos.assembly import parts
+from protos.campaign import SECURE_SUM
 from protos.errors import BaseMismatchError, QuorumError, SignatureError, UpdateRefusedError
 from protos.manifest import Manifest
 
@@ -63,6 +65,7 @@ class Collecting:
         self._folding = folding
         self._pace = pace
         self._submit = folder.home.settings.submit
+        self._summed = self.rules.privacy == SECURE_SUM
         self._keep = folder.home.settings.keep_updates or self.rules.compare_single_models
 
     @property
@@ -86,6 +89,8 @@ class Collecting:
             inside = state.digests
         receipt = last_receipt(self._folder)
         named = {entry.site: bytes.fromhex(entry.digest) for entry in receipt.inputs} if receipt else {}
+        if self._summed and receipt is None:
+            named = attempt.digests(self._folder.sum_record)
         withdrawn = {entry.site for entry in receipt.withdrawn} if receipt else set()
         for member in self.members.values():
             kept = kept_header(self._arrival(member.site), self.campaign, member.site)
@@ -98,6 +103,8 @@ class Collecting:
             elif member.site in withdrawn:
                 member.state, member.reason = State.WITHDRAWN, f"site {member.site} withdrew its update"
                 clear(self._arrival(member.site))
+            elif self._summed:
+                self._miss(member, f"site {member.site} is not in the secure sum, which is made once")
 
     # ------------------------------------------------------ what is due now
 
@@ -113,6 +120,11 @@ class Collecting:
     def _next(self, member: Member) -> pb.Request | None:
         now = time.monotonic()
         asked = self._courier.under_way("submit")
+        if (
+            member.state is State.READY and self._summed
+        ):  # it waits for the others, and is asked only if it is there
+            alone = now >= member.due and not self._courier.under_way(node=member.node)
+            return pb.Request(progress=pb.ProgressQuery()) if alone else None
         if member.state is State.READY and asked < self._submit.at_once and now >= member.due:
             member.state, member.arrival = State.SUBMITTING, None
             member.parts = list(parts(self._base.parameters, self._submit.part_mebibytes << 20))
@@ -219,7 +231,7 @@ class Collecting:
             eta=round(progress.eta_seconds, 1),
         )
         if state == pb.Progress.STATE_READY:
-            member.state, member.due = State.READY, now
+            member.state, member.due = State.READY, now + (self._pace.most if self._summed else 0)
         elif state == pb.Progress.STATE_ADAPTING:
             member.state = State.ADAPTING
             # The nearer the end, the more often: a third of what is left. While a site looks through its images it
@@ -265,7 +277,7 @@ class Collecting:
     # ------------------------------------------------------------- the rules
 
     def settled(self) -> bool:
-        """Tell whether every member is merged, refused or missing.
+        """Tell whether every member is merged, refused or missing; or, if a secure sum is to come, ready for it.
 
         Raises:
             QuorumError: Too few can still deliver.
@@ -278,10 +290,10 @@ class Collecting:
             if now - member.heard > self.rules.patience_seconds:
                 silent = "never connected" if member.state is State.ABSENT else "stopped answering"
                 self._miss(member, f"site {member.site} {silent} (waited {self.rules.patience_seconds} s)")
-            elif self.left < 0:
+            elif self.left < 0 and not self._waits(member):
                 self._miss(member, f"site {member.site} was {member.state.value} when the deadline passed")
         self.check_quorum(final=False)
-        return all(member.state.final for member in self.members.values())
+        return all(member.state.final or self._waits(member) for member in self.members.values())
 
     def check_quorum(self, *, final: bool) -> None:
         """Make sure that enough members have delivered (`final`), or still can.
@@ -302,6 +314,9 @@ class Collecting:
             f"at most {possible} can deliver, so nothing was merged. {reasons}",
             "mend these sites and run the campaign again: what the others sent is not asked for twice",
         )
+
+    def _waits(self, member: Member) -> bool:
+        return self._summed and member.state is State.READY
 
     def _refuse(self, member: Member, reason: str) -> None:
         member.state, member.reason = State.REFUSED, reason

@@ -284,6 +284,7 @@ class CampaignFolder:
         campaign.binpb  base.safetensors
         events.jsonl  run.lock            one line per event; held while a run is on
         arrivals/<site>/                  an update on its way in, and its signed header; until the run is over
+        sum.binpb                         what was heard in a secure sum; until the run is over
         state.safetensors                 the merge state
         evaluations/<site>.binpb          signed scores
         outcome.json                      the end, good or bad
@@ -312,6 +313,11 @@ class CampaignFolder:
     def arrivals(self) -> Path:
         """The folder of single updates, each in one of its own by site."""
         return self.path / "arrivals"
+
+    @property
+    def sum_record(self) -> Path:
+        """The file of a secure sum that is under way."""
+        return self.path / "sum.binpb"
 
     @property
     def merged(self) -> Path:
@@ -390,7 +396,7 @@ def _locked(lock: IO[str]) -> bool:
 AUDITED = frozenset(
     {
         *("connected", "stranger", "arrived", "refused", "missing", "folded", "merged", "evaluating", "evaluated"),
-        *("not-evaluated", "forgotten", "withdrawn", "completed"),
+        *("not-evaluated", "forgotten", "withdrawn", "completed", "summing", "dropped-out", "sum-given-up"),
     }
 )
 """Events that go into the audit log too: not how far somebody is, but what came, went or was decided."""

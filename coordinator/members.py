@@ -79,6 +79,7 @@ REASONS = {
     pb.Refusal.REASON_NOT_ACCEPTED: "has not accepted the campaign, or its policy forbids it "
     "(there: onebasin site accept)",
     pb.Refusal.REASON_UNSIGNED: "was asked something that this coordinator did not sign, or not for it",
+    pb.Refusal.REASON_SUM: "can't do this stage of the secure sum, or not again",
     pb.Refusal.REASON_STALE: "was asked too late or twice; compare the clocks of both machines",
 }
 """What a refusal's number says, after "site X"."""

@@ -18,7 +18,7 @@ from coordinator.report.model import Score as ReportedScore
 from coordinator.report.palette import CITYSCAPES, KIND_NAMES
 from coordinator.report.verdict import conclude
 from protos import boundary
-from protos.campaign import BUFFERS
+from protos.campaign import BUFFERS, SECURE_SUM
 from protos.receipts import Receipt
 from protos.tensorfile import TensorFile
 
@@ -126,9 +126,10 @@ def _site(folder: CampaignFolder, base: TensorFile, member: Member) -> SiteSumma
     if member.state is not State.MERGED:
         return SiteSummary(site=member.site, state=member.state.value, message=member.reason)
     if member.header is None:
-        dropped = "its update was dropped after an earlier run"
+        summed = folder.campaign.rules.privacy == SECURE_SUM
+        why = "it was added up under masks" if summed else "its update was dropped after an earlier run"
         digest = member.digest.hex()
-        return SiteSummary(site=member.site, state=member.state.value, update_digest=digest, message=dropped)
+        return SiteSummary(site=member.site, state=member.state.value, update_digest=digest, message=why)
     kept = Arrival.model_in(folder.arrivals / member.site)
     distance = None
     if kept.exists():  # only where the rules let the coordinator keep it

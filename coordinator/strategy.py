@@ -28,12 +28,14 @@ from coordinator.folding import Folding
 from coordinator.greeting import Greeter
 from coordinator.home import CampaignFolder
 from coordinator.measuring import Measuring
+from coordinator.members import State
 from coordinator.merging import Measured, finish, merge, sets_for_sites
 from coordinator.report.write import write_report
 from coordinator.results import report
+from coordinator.summing import Summing
 from protos import letters
 from protos import messages_pb2 as pb
-from protos.campaign import MEASURED
+from protos.campaign import MEASURED, SECURE_SUM
 from protos.digest import short
 from protos.tensorfile import TensorFile
 
@@ -96,9 +98,11 @@ class OneShotMerge(Strategy):
                 self._courier.push(self.configure_train(1, arrays, config, grid))
                 self.aggregate_train(1, self._courier.replies())
                 time.sleep(TICK)
+            members = list(self._collecting.members.values())
+            if any(member.state is State.READY for member in members):
+                self._ask(Summing(self.folder, base.manifest, members, self._courier), grid)
             self._collecting.check_quorum(final=True)
             collected = time.monotonic()
-            members = list(self._collecting.members.values())
             self.events.note("merging", models=self._collecting.merged())
             receipt = merge(self.folder, base, members)
             merged = time.monotonic()
@@ -184,8 +188,8 @@ class OneShotMerge(Strategy):
             self.campaign.rules.minimum_sites,
         )
 
-    def _ask(self, asking: Asking, grid: Grid) -> None:
-        """Ask all merged sites one thing, until each has answered or was given up."""
+    def _ask(self, asking: Asking | Summing, grid: Grid) -> None:
+        """Hold a conversation with the sites, until each has answered or was given up."""
         self._asking = asking
         arrays, config = ArrayRecord(), ConfigRecord()
         while not asking.done:
@@ -196,7 +200,9 @@ class OneShotMerge(Strategy):
 
     def _forget(self) -> None:
         """Drop single updates, which nobody needs any more: what stays are the sums, digests and receipts."""
-        if not self.folder.home.settings.keep_updates and self.folder.arrivals.exists():
+        self.folder.sum_record.unlink(missing_ok=True)
+        summed = self.campaign.rules.privacy == SECURE_SUM  # masked updates are of no use to anyone
+        if (summed or not self.folder.home.settings.keep_updates) and self.folder.arrivals.exists():
             clear(self.folder.arrivals)
             self.events.note("forgotten", updates=self._collecting.merged())
 

@@ -30,8 +30,9 @@ MEASURED = frozenset({"pooled-recalibrated", "routed"})
 """Rules under which statistics that sites measure for the merged model leave them."""
 PRIVACY = {"sealed": pb.PRIVACY_SEALED, "secure-sum": pb.PRIVACY_SECURE_SUM}
 """What the coordinator learns of one site, in the order of strength. On the way, all is sealed in any case."""
-IMPLEMENTED = ("sealed",)
-"""The modes that this version can run."""
+SECURE_SUM = "secure-sum"
+FEWEST_SUMMED = 3
+"""Members that a secure sum needs: in the sum of two each site finds the other's model."""
 DAY = 86_400
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -60,7 +61,8 @@ class Rules:
     """How a campaign goes; part of its digest.
 
     Attributes:
-        minimum_sites: Updates needed for a merge; 0 means that all members must deliver.
+        minimum_sites: Updates needed for a merge; 0 means that all members must deliver. In a secure sum, the
+            threshold below which nothing is revealed: more than half of the members.
         deadline_seconds: Time from the start of the run until it must have them.
         patience_seconds: How long a site may stay silent before it is given up.
         compare_single_models: Whether a site's model may travel to the others, to be compared there.
@@ -185,7 +187,6 @@ def new_campaign(
         )
     if rules.privacy not in PRIVACY:
         raise ConfigurationError(f"there is no privacy mode {rules.privacy!r}", f"known: {', '.join(PRIVACY)}")
-    check_implemented(rules)
     message = pb.Campaign(
         wire_version=WIRE_VERSION,
         name=name,
@@ -263,6 +264,8 @@ def parse(payload: bytes, whence: str) -> Campaign:
         if rules.minimum_sites > len(sites)
         else "has no deadline"
         if not rules.deadline_seconds or not rules.patience_seconds
+        else _unsummable(rules, len(sites))
+        if rules.privacy == PRIVACY[SECURE_SUM]
         else ""
     )
     if problem:
@@ -270,18 +273,20 @@ def parse(payload: bytes, whence: str) -> Campaign:
     return Campaign(payload, message)
 
 
-def check_implemented(rules: Rules) -> None:
-    """Make sure that this version can run a campaign by its rules.
-
-    Raises:
-        ConfigurationError: It can't.
-
-    """
-    if rules.privacy not in IMPLEMENTED:
-        raise ConfigurationError(
-            f"this version of onebasin can't run a campaign with privacy {rules.privacy!r}",
-            f"it can with: {', '.join(IMPLEMENTED)}",
-        )
+def _unsummable(rules: pb.Rules, members: int) -> str:
+    """Say what a secure sum can't go together with, or nothing."""
+    needed = rules.minimum_sites or members
+    return (
+        f"has {members} members, a secure sum needs {FEWEST_SUMMED}"
+        if members < FEWEST_SUMMED
+        else f"wants {needed} of {members} sites, a secure sum needs more than half of them"
+        if 2 * needed <= members
+        else "shows single sites' models to the others (compare_single_models), which a secure sum hides"
+        if rules.compare_single_models
+        else "has sites send statistics that they measured (buffers), each of which a secure sum would hide"
+        if rules.buffers in (BUFFERS[name] for name in MEASURED)
+        else ""
+    )
 
 
 def load(path: Path) -> Campaign:

@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 
 from protos import signing
 from protos.errors import UpdateRefusedError
-from protos.manifest import Manifest
+from protos.manifest import TensorSpec
 from protos.tensorfile import TensorFile
 
 MESSAGE, BYTES, STYPE, VALUES = "message", "bytes", "onebasin.raw", "values"
@@ -89,17 +89,17 @@ def joined(pieces: Iterable[tuple[TensorFile, Iterable[str]]]) -> bytes:
 
 
 def split(
-    raw: bytes | memoryview, base: Manifest, names: Iterable[str], whose: str
+    raw: bytes | memoryview, specs: Mapping[str, TensorSpec], names: Iterable[str], whose: str
 ) -> list[tuple[str, memoryview]]:
     """Cut raw bytes into named tensors again, without copying.
 
     Raises:
-        UpdateRefusedError: They are more or fewer than the base's tensors of these names have.
+        UpdateRefusedError: They are more or fewer than the tensors of these names have.
 
     """
     found, position, view = [], 0, memoryview(raw)
     for name in names:
-        end = position + base.tensors[name].nbytes
+        end = position + specs[name].nbytes
         found.append((name, view[position:end]))
         position = end
     if position != len(raw):

@@ -1,3 +1,4 @@
+from protos import securesum_pb2 as _securesum_pb2
 from protos import update_pb2 as _update_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -52,7 +53,7 @@ class Returned(_message.Message):
     def __init__(self, letter: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("campaign_digest", "hello", "adapt", "progress", "submit", "evaluate", "deliver", "measure", "adopt")
+    __slots__ = ("campaign_digest", "hello", "adapt", "progress", "submit", "evaluate", "deliver", "measure", "adopt", "sum")
     CAMPAIGN_DIGEST_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     ADAPT_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +63,7 @@ class Request(_message.Message):
     DELIVER_FIELD_NUMBER: _ClassVar[int]
     MEASURE_FIELD_NUMBER: _ClassVar[int]
     ADOPT_FIELD_NUMBER: _ClassVar[int]
+    SUM_FIELD_NUMBER: _ClassVar[int]
     campaign_digest: bytes
     hello: Hello
     adapt: Adapt
@@ -71,7 +73,8 @@ class Request(_message.Message):
     deliver: Deliver
     measure: Measure
     adopt: Adopt
-    def __init__(self, campaign_digest: _Optional[bytes] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., adapt: _Optional[_Union[Adapt, _Mapping]] = ..., progress: _Optional[_Union[ProgressQuery, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., deliver: _Optional[_Union[Deliver, _Mapping]] = ..., measure: _Optional[_Union[Measure, _Mapping]] = ..., adopt: _Optional[_Union[Adopt, _Mapping]] = ...) -> None: ...
+    sum: SumStage
+    def __init__(self, campaign_digest: _Optional[bytes] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., adapt: _Optional[_Union[Adapt, _Mapping]] = ..., progress: _Optional[_Union[ProgressQuery, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., deliver: _Optional[_Union[Deliver, _Mapping]] = ..., measure: _Optional[_Union[Measure, _Mapping]] = ..., adopt: _Optional[_Union[Adopt, _Mapping]] = ..., sum: _Optional[_Union[SumStage, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("nonce",)
@@ -180,8 +183,22 @@ class Adopt(_message.Message):
     receipt: bytes
     def __init__(self, digest: _Optional[bytes] = ..., buffer_sets: _Optional[_Iterable[_Union[BufferSet, _Mapping]]] = ..., receipt: _Optional[bytes] = ...) -> None: ...
 
+class SumStage(_message.Message):
+    __slots__ = ("nonce", "roster", "delivery", "survivors", "confirmations")
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_FIELD_NUMBER: _ClassVar[int]
+    DELIVERY_FIELD_NUMBER: _ClassVar[int]
+    SURVIVORS_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMATIONS_FIELD_NUMBER: _ClassVar[int]
+    nonce: bytes
+    roster: _securesum_pb2.Roster
+    delivery: _securesum_pb2.Delivery
+    survivors: _securesum_pb2.Survivors
+    confirmations: _securesum_pb2.Confirmations
+    def __init__(self, nonce: _Optional[bytes] = ..., roster: _Optional[_Union[_securesum_pb2.Roster, _Mapping]] = ..., delivery: _Optional[_Union[_securesum_pb2.Delivery, _Mapping]] = ..., survivors: _Optional[_Union[_securesum_pb2.Survivors, _Mapping]] = ..., confirmations: _Optional[_Union[_securesum_pb2.Confirmations, _Mapping]] = ...) -> None: ...
+
 class Reply(_message.Message):
-    __slots__ = ("hello", "progress", "header", "parameters", "evaluation", "refusal", "delivered", "measured", "adopted")
+    __slots__ = ("hello", "progress", "header", "parameters", "evaluation", "refusal", "delivered", "measured", "adopted", "summed")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
@@ -191,6 +208,7 @@ class Reply(_message.Message):
     DELIVERED_FIELD_NUMBER: _ClassVar[int]
     MEASURED_FIELD_NUMBER: _ClassVar[int]
     ADOPTED_FIELD_NUMBER: _ClassVar[int]
+    SUMMED_FIELD_NUMBER: _ClassVar[int]
     hello: _update_pb2.Signed
     progress: Progress
     header: _update_pb2.Signed
@@ -200,7 +218,8 @@ class Reply(_message.Message):
     delivered: Delivered
     measured: _update_pb2.Signed
     adopted: Adopted
-    def __init__(self, hello: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., header: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., parameters: _Optional[_Union[Parameters, _Mapping]] = ..., evaluation: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., delivered: _Optional[_Union[Delivered, _Mapping]] = ..., measured: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., adopted: _Optional[_Union[Adopted, _Mapping]] = ...) -> None: ...
+    summed: _update_pb2.Signed
+    def __init__(self, hello: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., header: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., parameters: _Optional[_Union[Parameters, _Mapping]] = ..., evaluation: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., delivered: _Optional[_Union[Delivered, _Mapping]] = ..., measured: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., adopted: _Optional[_Union[Adopted, _Mapping]] = ..., summed: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ...) -> None: ...
 
 class HelloReply(_message.Message):
     __slots__ = ("campaign_digest", "base_digest", "nonce", "node_id", "site")
@@ -217,7 +236,7 @@ class HelloReply(_message.Message):
     def __init__(self, campaign_digest: _Optional[bytes] = ..., base_digest: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., node_id: _Optional[int] = ..., site: _Optional[str] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("state", "phase", "step", "steps", "eta_seconds", "update_digest", "tensor")
+    __slots__ = ("state", "phase", "step", "steps", "eta_seconds", "tensor")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Progress.State]
@@ -237,16 +256,14 @@ class Progress(_message.Message):
     STEP_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     ETA_SECONDS_FIELD_NUMBER: _ClassVar[int]
-    UPDATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]
     state: Progress.State
     phase: Phase
     step: int
     steps: int
     eta_seconds: float
-    update_digest: bytes
     tensor: str
-    def __init__(self, state: _Optional[_Union[Progress.State, str]] = ..., phase: _Optional[_Union[Phase, str]] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., eta_seconds: _Optional[float] = ..., update_digest: _Optional[bytes] = ..., tensor: _Optional[str] = ...) -> None: ...
+    def __init__(self, state: _Optional[_Union[Progress.State, str]] = ..., phase: _Optional[_Union[Phase, str]] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., eta_seconds: _Optional[float] = ..., tensor: _Optional[str] = ...) -> None: ...
 
 class Parameters(_message.Message):
     __slots__ = ()
@@ -317,6 +334,7 @@ class Refusal(_message.Message):
         REASON_NOT_ACCEPTED: _ClassVar[Refusal.Reason]
         REASON_UNSIGNED: _ClassVar[Refusal.Reason]
         REASON_STALE: _ClassVar[Refusal.Reason]
+        REASON_SUM: _ClassVar[Refusal.Reason]
     REASON_UNSPECIFIED: Refusal.Reason
     REASON_INTERNAL: Refusal.Reason
     REASON_CAMPAIGN: Refusal.Reason
@@ -332,6 +350,7 @@ class Refusal(_message.Message):
     REASON_NOT_ACCEPTED: Refusal.Reason
     REASON_UNSIGNED: Refusal.Reason
     REASON_STALE: Refusal.Reason
+    REASON_SUM: Refusal.Reason
     REASON_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]

@@ -185,6 +185,37 @@ class SiteState(_message.Message):
     survivors: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, stage: _Optional[_Union[SiteState.Stage, str]] = ..., agreement: _Optional[_Union[Agreement, _Mapping]] = ..., site: _Optional[str] = ..., spent: _Optional[_Iterable[bytes]] = ..., mask_secret: _Optional[bytes] = ..., share_secret: _Optional[bytes] = ..., seed: _Optional[bytes] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., held: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., update: _Optional[bytes] = ..., survivors: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class Kept(_message.Message):
+    __slots__ = ("state", "asked", "said", "masked")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
+    SAID_FIELD_NUMBER: _ClassVar[int]
+    MASKED_FIELD_NUMBER: _ClassVar[int]
+    state: bytes
+    asked: bytes
+    said: _update_pb2.Signed
+    masked: _update_pb2.Signed
+    def __init__(self, state: _Optional[bytes] = ..., asked: _Optional[bytes] = ..., said: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., masked: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ...) -> None: ...
+
+class Record(_message.Message):
+    __slots__ = ("nonce", "heard")
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    HEARD_FIELD_NUMBER: _ClassVar[int]
+    nonce: bytes
+    heard: _containers.RepeatedCompositeFieldContainer[Heard]
+    def __init__(self, nonce: _Optional[bytes] = ..., heard: _Optional[_Iterable[_Union[Heard, _Mapping]]] = ...) -> None: ...
+
+class Heard(_message.Message):
+    __slots__ = ("said", "closed")
+    class Close(_message.Message):
+        __slots__ = ()
+        def __init__(self) -> None: ...
+    SAID_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    said: Said
+    closed: Heard.Close
+    def __init__(self, said: _Optional[_Union[Said, _Mapping]] = ..., closed: _Optional[_Union[Heard.Close, _Mapping]] = ...) -> None: ...
+
 class Held(_message.Message):
     __slots__ = ("site", "seed", "mask_key")
     SITE_FIELD_NUMBER: _ClassVar[int]

@@ -37,7 +37,7 @@ from protos.securesum import memory
 from protos.securesum import site as securesum
 from protos.securesum.agreement import Agreement, default_threshold
 from protos.securesum.layout import Layout, layout
-from protos.securesum.total import MaskedTotal
+from protos.securesum.total import MaskedSum, Read
 from protos.tensorfile import TensorFile, write_tensors
 from protos.update_pb2 import Signed
 
@@ -286,6 +286,7 @@ class SecureSum:
         keys: The sites' signing keys.
         models: The sites' models.
         states: What each site remembers.
+        words: What each site sent, masked.
 
     """
 
@@ -293,6 +294,7 @@ class SecureSum:
     keys: dict[str, Ed25519PrivateKey]
     models: dict[str, Model]
     states: dict[str, bytes] = field(default_factory=dict)
+    words: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, models: Mapping[str, Model], threshold: int = 0, nonce: bytes = b"n" * 16) -> SecureSum:
@@ -368,12 +370,10 @@ class SecureSum:
         state: collecting.Masking,
         deliveries: Mapping[str, securesum_pb2.Delivery],
         sites: Iterable[str],
-        total: MaskedTotal,
     ) -> tuple[collecting.Confirming, securesum_pb2.Survivors]:
         for site in sites:
-            header, words = self.mask(site, deliveries[site])
+            header, self.words[site] = self.mask(site, deliveries[site])
             state = state.take(site, header, self.layout)
-            total.fold(site, lambda v, a, b, words=words: words[v.key][a * v.width : b * v.width])
         return state.close()
 
     def revealing(
@@ -383,17 +383,28 @@ class SecureSum:
             state = state.take(site, self.confirm(site, survivors))
         return state.close()
 
-    def run(self, *answering: Iterable[str]) -> tuple[MaskedTotal, tuple[str, ...]]:
+    def summed(self, state: collecting.Revealing) -> MaskedSum:
+        """Take the masks away."""
+        return MaskedSum(self.layout, self.reads(state.survivors), state.close())
+
+    def reads(self, sites: Iterable[str]) -> list[Read]:
+        """Return what reads sites' masked words where they lie."""
+        return [
+            lambda vector, start, stop, words=self.words[site]: words[vector.key][
+                start * vector.width : stop * vector.width
+            ]
+            for site in sites
+        ]
+
+    def run(self, *answering: Iterable[str]) -> tuple[MaskedSum, tuple[str, ...]]:
         """Play all five stages, each with those that answer in it; return the sum and whose it is."""
         stages = [list(sites) for sites in answering or [self.agreement.sites] * 5]
-        total = MaskedTotal(self.layout)
         masking, deliveries = self.masking(*self.sharing(stages[0]), stages[1])
-        confirming, survivors = self.confirming(masking, deliveries, stages[2], total)
+        confirming, survivors = self.confirming(masking, deliveries, stages[2])
         state, confirmations = self.revealing(confirming, survivors, stages[3])
         for site in stages[4]:
             state = state.take(site, self.reveal(site, confirmations))
-        total.unmask(state.close(), state.survivors)
-        return total, state.survivors
+        return self.summed(state), state.survivors
 
 
 @pytest.fixture(scope="session")
@@ -564,7 +575,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Replace the time of the coordinator's conversation."""
     found = Clock()
     monkeypatch.setattr("coordinator.strategy.TICK", 2.0)
-    for module in ("strategy", "collecting", "greeting", "courier", "asking"):
+    for module in ("strategy", "collecting", "greeting", "courier", "asking", "summing"):
         monkeypatch.setattr(f"coordinator.{module}.time", found)
     return found
 

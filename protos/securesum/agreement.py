@@ -10,13 +10,11 @@ from typing import Self
 
 from protos import fixedpoint, signing
 from protos import securesum_pb2 as pb
-from protos.campaign import Campaign
+from protos.campaign import FEWEST_SUMMED, Campaign
 from protos.campaign_pb2 import Member
 from protos.digest import DIGEST_BYTES
 from protos.errors import SecureSumError
 
-MINIMUM_SITES = 3
-"""With two, each site's model is the sum less the other's."""
 NONCE_BYTES = 16
 
 _DOMAIN = b"onebasin secure sum v1\n"
@@ -30,7 +28,7 @@ def default_threshold(members: int) -> int:
     members to drop out. Three, since in the sum of two each site finds the other's model; so with three members
     nobody may drop out, unless a threshold of 2 is asked for.
     """
-    return max(MINIMUM_SITES, -(-2 * members // 3))
+    return max(FEWEST_SUMMED, -(-2 * members // 3))
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,9 @@ class Agreement:
     def __post_init__(self) -> None:
         object.__setattr__(self, "members", dict(sorted(self.members.items())))
         count = len(self.members)
-        if not MINIMUM_SITES <= count <= fixedpoint.MAX_MODELS:
+        if not FEWEST_SUMMED <= count <= fixedpoint.MAX_MODELS:
             raise SecureSumError(
-                f"a secure sum needs {MINIMUM_SITES} to {fixedpoint.MAX_MODELS} members, the campaign has {count}",
+                f"a secure sum needs {FEWEST_SUMMED} to {fixedpoint.MAX_MODELS} members, the campaign has {count}",
                 "in the sum of two each site finds the other's model: have another site take part",
             )
         if not count < 2 * self.threshold <= 2 * count:
@@ -73,9 +71,9 @@ class Agreement:
             )
 
     @classmethod
-    def of(cls, campaign: Campaign, nonce: bytes, threshold: int = 0) -> Self:
-        """Return the agreement on one attempt at a campaign's sum; 0 stands for `default_threshold`."""
-        return cls(campaign.digest, nonce, campaign.keys, threshold or default_threshold(len(campaign.keys)))
+    def of(cls, campaign: Campaign, nonce: bytes) -> Self:
+        """Return the agreement on one attempt at a campaign's sum; its minimum of sites is the threshold."""
+        return cls(campaign.digest, nonce, campaign.keys, campaign.rules.minimum_sites)
 
     @cached_property
     def digest(self) -> bytes:

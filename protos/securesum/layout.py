@@ -18,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from protos import dtypes
 from protos.errors import MergeRangeError
-from protos.manifest import Manifest
+from protos.manifest import Manifest, TensorSpec
 from protos.securesum.wide import WORD
 from protos.statistics import StatisticSums
 
@@ -87,6 +88,11 @@ def layout(base: Manifest) -> Layout:
 def total_bytes(vectors: Layout) -> int:
     """Return the size of a masked update: 8 bytes a parameter, 128 a BatchNorm channel, 16 a layer."""
     return sum(vector.nbytes for vector in vectors.values())
+
+
+def specs(vectors: Layout) -> dict[str, TensorSpec]:
+    """Return what a file of masked words consists of: a flat tensor of int64 for each vector, by its key."""
+    return {key: TensorSpec(dtypes.INT64, (vector.words,)) for key, vector in vectors.items()}
 
 
 def _parts(base: Manifest) -> Iterator[tuple[str, str, int, int]]:

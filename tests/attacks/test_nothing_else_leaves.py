@@ -24,6 +24,7 @@ from client.tensors import raw_state
 from coordinator.home import Home
 from protos import errors, flower, signing, update_pb2
 from protos import messages_pb2 as pb
+from protos import securesum_pb2 as sums
 from protos.campaign import Rules
 from protos.errors import OnebasinError, UpdateRefusedError
 
@@ -273,6 +274,7 @@ ALLOWED = {
     "Reply.delivered": "Delivered",
     "Reply.measured": "Signed",
     "Reply.adopted": "Adopted",
+    "Reply.summed": "Signed",
     "Measured.campaign_digest": "bytes",
     "Measured.nonce": "bytes",
     "Measured.site": "string",
@@ -286,7 +288,6 @@ ALLOWED = {
     "Progress.step": "uint64",
     "Progress.steps": "uint64",
     "Progress.eta_seconds": "double",
-    "Progress.update_digest": "bytes",
     "Progress.tensor": "string",
     "Refusal.reason": "Reason",
     "Refusal.site": "string",
@@ -322,6 +323,28 @@ ALLOWED = {
     "Score.classes": "uint32",
     "Score.confusion": "repeated uint64",
     "Score.images": "uint64",
+    **{
+        f"{message}.{field}": kind
+        for message in ("Keys", "Shares", "Masked", "Confirmation", "Reveal")
+        for field, kind in (("agreement", "bytes"), ("site", "string"), ("roster", "bytes"))
+        if (message, field) != ("Keys", "roster")
+    },
+    "Keys.mask_key": "bytes",
+    "Keys.share_key": "bytes",
+    "Keys.commitment": "bytes",
+    "Shares.sealed": "repeated Sealed",
+    "Sealed.site": "string",
+    "Sealed.content": "bytes",
+    "Masked.sharers": "repeated string",
+    "Masked.vectors": "repeated Vector",
+    "Vector.key": "string",
+    "Vector.sha256": "bytes",
+    "Confirmation.sharers": "repeated string",
+    "Confirmation.survivors": "repeated string",
+    "Reveal.seeds": "repeated Share",
+    "Reveal.mask_keys": "repeated Share",
+    "Share.site": "string",
+    "Share.share": "bytes",
 }
 """Every field of every message that can leave a site. Whoever adds one here has decided that it may."""
 
@@ -345,7 +368,9 @@ def fields(message: Descriptor, found: dict[str, str]) -> dict[str, str]:
 
 def test_the_fields_of_all_that_leaves_are_the_ones_on_the_list():
     found: dict[str, str] = {}
-    for message in (pb.Reply, pb.HelloReply, update_pb2.UpdateHeader, pb.Measured, pb.Evaluation):
+    signed = (pb.HelloReply, update_pb2.UpdateHeader, pb.Measured, pb.Evaluation)
+    summed = (sums.Keys, sums.Shares, sums.Masked, sums.Confirmation, sums.Reveal)
+    for message in (pb.Reply, *signed, *summed):
         assert not message.DESCRIPTOR.is_extendable
         fields(message.DESCRIPTOR, found)
     assert found == ALLOWED

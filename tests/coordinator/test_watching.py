@@ -144,6 +144,18 @@ SENTENCES = {
     "fog: measured statistics of the merged model": {"event": "measured", "site": "fog"},
     "gave the merged model the statistics that were measured": {"event": "finished", "digest": "ab"},
     "fog: has the merged model": {"event": "adopted", "site": "fog"},
+    "secure sum, sharing: clear, fog": {"event": "summing", "stage": "sharing", "sites": ["clear", "fog"]},
+    "fog: dropped out of the secure sum, masking: it is gone": {
+        "event": "dropped-out",
+        "site": "fog",
+        "stage": "masking",
+        "message": "it is gone",
+    },
+    "the secure sum was given up, sharing: too few": {
+        "event": "sum-given-up",
+        "stage": "sharing",
+        "message": "too few",
+    },
     "merging 3 models": {"event": "merging", "models": 3},
     "merged 3 models": {"event": "merged", "models": 3},
     "fog: evaluating 5 models": {"event": "evaluating", "site": "fog", "models": 5},

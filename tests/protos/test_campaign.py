@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from dataclasses import replace
 
 import pytest
 
@@ -20,6 +22,8 @@ TERMS = {
     "rules": Rules(minimum_sites=1, compare_single_models=True, copy="teacher"),
     "coordinator": Keys(b"c" * 32, b"C" * 32),
 }
+
+THREE = {**TERMS["members"], "rain": Keys(b"r" * 32, b"R" * 32)}
 
 
 def make(**changes):
@@ -168,17 +172,27 @@ def test_the_defaults_are_those_of_the_documentation():
     assert Rules() == Rules(0, 7 * DAY, DAY, False, "student")
 
 
-@pytest.mark.parametrize("mode", campaigns.PRIVACY)
-def test_only_privacy_modes_that_can_be_run_are_laid_down(mode):
-    if mode in campaigns.IMPLEMENTED:
-        assert make(rules=Rules(privacy=mode)).rules.privacy == mode
-    else:
-        with pytest.raises(ConfigurationError, match="can't run a campaign with privacy"):
-            make(rules=Rules(privacy=mode))
-        # Whoever reads one is told its name: a site refuses to accept it.
-        found = campaigns.parse(changed(rules__privacy=campaigns.PRIVACY[mode]), "the file")
-        with pytest.raises(ConfigurationError, match=mode):
-            campaigns.check_implemented(found.rules)
+SUMMED = Rules(privacy="secure-sum")
+
+
+@pytest.mark.parametrize("rules", [Rules(privacy="sealed"), SUMMED, replace(SUMMED, minimum_sites=2)])
+def test_each_privacy_mode_can_be_laid_down(rules):
+    assert make(rules=rules, members=THREE).rules.privacy == rules.privacy
+
+
+@pytest.mark.parametrize(
+    ("rules", "members", "message"),
+    [
+        (SUMMED, 2, "has 2 members, a secure sum needs 3"),
+        (replace(SUMMED, minimum_sites=1), 3, "wants 1 of 3 sites, a secure sum needs more than half"),
+        (replace(SUMMED, compare_single_models=True), 3, "compare_single_models"),
+        (replace(SUMMED, buffers="routed"), 3, "statistics that they measured"),
+        (replace(SUMMED, buffers="pooled-recalibrated"), 3, "statistics that they measured"),
+    ],
+)
+def test_a_secure_sum_goes_together_with_nothing_that_shows_one_site(rules, members, message):
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        make(rules=rules, members=dict(list(THREE.items())[:members]))
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_joining_and_splitting_are_inverse_in_any_order(tmp_path, model, saved, 
     with TensorFile(saved(tmp_path / "m", one)) as file:
         names = list(reversed(file.manifest.parameters))
         raw = flower.joined([(file, names)])
-        parts = flower.split(raw, file.manifest, names, "it")
+        parts = flower.split(raw, file.manifest.tensors, names, "it")
     assert [(name, bytes(part)) for name, part in parts] == [(name, one[name].tobytes()) for name in names]
 
 
@@ -90,4 +90,4 @@ def test_too_few_or_too_many_bytes_are_refused(tmp_path, model, saved, change):
         names = list(file.manifest.parameters)
         raw = flower.joined([(file, names)])
         with pytest.raises(UpdateRefusedError, match=r"site fog: sent .* bytes of parameters"):
-            flower.split(change(raw), file.manifest, names, "site fog")
+            flower.split(change(raw), file.manifest.tensors, names, "site fog")
