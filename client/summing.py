@@ -180,7 +180,8 @@ class Summing:
                 values = dtype.widen(update.file.read(vector.name, start, stop))
                 yield masker.parameter(vector.name, start, values).data.cast("B")
 
-        return write_tensors(self.words_file, specs(vectors), content)
+        # Not synced: if the machine stops, this site has dropped out, and another attempt masks anew.
+        return write_tensors(self.words_file, specs(vectors), content, durable=False)
 
     def _kept(self) -> sums.Kept | None:
         try:
