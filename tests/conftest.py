@@ -22,9 +22,10 @@ from client import acceptance, correspondence
 from client.answers import answer
 from client.outbox import Outbox
 from client.site import Joined, Site
+from coordinator import roster
 from coordinator.home import CampaignFolder, Home
 from coordinator.merge.state import Update
-from protos import dtypes, flower, securesum_pb2, signing, update_pb2
+from protos import dtypes, files, flower, securesum_pb2, signing, update_pb2
 from protos import messages_pb2 as pb
 from protos.audit import Anchor
 from protos.boundary import BatchNorm
@@ -585,6 +586,9 @@ def make_grid(flower_task: None) -> Callable[..., FakeGrid]:
     """Return a function that makes a Grid whose nodes are a world's sites."""
 
     def make(world: World, **options: object) -> FakeGrid:
-        return FakeGrid({100 + i: site for i, site in enumerate(world.sites.values())}, **options)
+        nodes = {100 + i: site for i, site in enumerate(world.sites.values())}
+        for node, site in nodes.items():  # Flower knows a node by the key that was registered for its site
+            files.write(files.make_folder(roster.folder_of(world.home, site.name)) / "node-id", str(node))
+        return FakeGrid(nodes, **options)
 
     return make
