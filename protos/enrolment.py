@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from protos import campaign as campaigns
+from protos import dsse, files, signing, update_pb2
 from protos import enrolment_pb2 as pb
-from protos import envelopes, files, signing, update_pb2
 from protos.campaign import WIRE_VERSION, Campaign, Keys, check_name
 from protos.errors import ConfigurationError, SignatureError, UpdateRefusedError
 
@@ -76,7 +76,7 @@ class Request:
 
     def write(self, path: Path, key: Ed25519PrivateKey) -> None:
         """Write the request file, signed."""
-        files.write(path, envelopes.dump(signing.signed(signing.SITE_REQUEST, self.message, key)))
+        files.write(path, dsse.dump(signing.signed(signing.SITE_REQUEST, self.message, key)))
 
     @classmethod
     def read(cls, path: Path) -> Request:
@@ -189,7 +189,7 @@ def new_welcome(
         campaigns=[campaign.payload for campaign in brings],
         issued_unix=int(time.time()),
     )
-    return envelopes.dump(signing.signed(signing.WELCOME, message, key))
+    return dsse.dump(signing.signed(signing.WELCOME, message, key))
 
 
 def check_fingerprint(said: str, public: bytes, whose: str) -> None:
@@ -208,7 +208,7 @@ def check_fingerprint(said: str, public: bytes, whose: str) -> None:
 
 def _parsed(content: bytes, purpose: str, kind: type[M], otherwise: str, fix: str) -> tuple[M, update_pb2.Signed]:
     try:
-        envelope = envelopes.load(content)
+        envelope = dsse.load_bare(content)
         if envelope.purpose != purpose:
             raise ConfigurationError(otherwise, fix)
         message = signing.decode(envelope.payload, kind, "the file")
