@@ -83,7 +83,7 @@ def test_a_signed_request_that_makes_no_sense_is_refused(tmp_path, changes):
     message = pb.SiteRequest.FromString(signing.encode(REQUEST.message))
     for name, value in changes.items():
         setattr(message, name, value)
-    (tmp_path / "r").write_text(dsse.dump(signing.signed(signing.REQUEST, message, KEY)))
+    (tmp_path / "r").write_text(dsse.dump(signing.signed(signing.SITE_REQUEST, message, KEY)))
     with pytest.raises((ConfigurationError, SignatureError)):
         Request.read(tmp_path / "r")
 
