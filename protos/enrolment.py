@@ -24,7 +24,7 @@ from protos import campaign as campaigns
 from protos import dsse, files, signing, update_pb2
 from protos import enrolment_pb2 as pb
 from protos.campaign import WIRE_VERSION, Campaign, Keys, check_name
-from protos.errors import ConfigurationError, SignatureError, UpdateRefusedError
+from protos.errors import ConfigurationError, SignatureError, UpdateRefusedError, VerificationError
 
 M = TypeVar("M", pb.SiteRequest, pb.Welcome)
 
@@ -87,10 +87,7 @@ class Request:
             SignatureError: Something in it was changed after it was signed.
 
         """
-        try:
-            return cls.parse(path.read_bytes(), str(path))
-        except OSError as error:
-            raise ConfigurationError(f"can't read the request {path}: {error.strerror}") from error
+        return cls.parse(read_file(path, "request"), str(path))
 
     @classmethod
     def parse(cls, content: bytes, whence: str) -> Request:
@@ -134,10 +131,7 @@ class Welcome:
             SignatureError: Something in it was changed after it was signed.
 
         """
-        try:
-            return cls.parse(path.read_bytes(), str(path))
-        except OSError as error:
-            raise ConfigurationError(f"can't read the welcome {path}: {error.strerror}") from error
+        return cls.parse(read_file(path, "welcome"), str(path))
 
     @classmethod
     def parse(cls, content: bytes, whence: str) -> Welcome:
@@ -156,6 +150,19 @@ class Welcome:
         if any(c.message.coordinator_key != message.coordinator_key for c in found.campaigns):
             raise ConfigurationError(f"{whence} brings a campaign of another coordinator", fix)
         return found
+
+
+def read_file(path: Path, what: str) -> bytes:
+    """Read a file that site and coordinator hand each other, to be parsed and then kept: the very bytes.
+
+    Raises:
+        ConfigurationError: It is missing, or far too large to be one.
+
+    """
+    try:
+        return dsse.read(path, what)
+    except VerificationError as error:
+        raise ConfigurationError(error.what, error.fix) from error
 
 
 def new_welcome(
