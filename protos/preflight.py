@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 GOOD, WARNING, BAD, UNCHECKED = "ok", "warning", "bad", "not checked"
+LITTLE = 2_000_000_000
+"""Bytes of disk for logs and Flower's own files, beside models."""
 _TIMEOUT = 5.0
 _PACKAGES = ("onebasin", "flwr", "torch")
 _PYTHON = (3, 11)
@@ -108,10 +110,10 @@ def disk(folder: Path, needed: int) -> Iterator[Finding]:
     said = f"{free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed"
     if free < needed:
         yield Finding("disk", BAD, said, f"free some space in {folder}")
+    elif free < 2 * needed:
+        yield Finding("disk", WARNING, said, "keep an eye on it")
     else:
-        yield Finding(
-            "disk", WARNING if free < 2 * needed else GOOD, said, "" if free >= 2 * needed else "keep an eye"
-        )
+        yield Finding("disk", GOOD, said)
 
 
 def keys(folder: Path, private: Iterable[str]) -> Iterator[Finding]:
