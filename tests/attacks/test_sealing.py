@@ -6,7 +6,6 @@ pytest tests/attacks/test_sealing.py --mutations 100000
 from __future__ import annotations
 
 import json
-import random
 import secrets
 import time
 from dataclasses import dataclass
@@ -469,7 +468,7 @@ def test_every_bit_of_a_letter_counts(wire):
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << bit % 8
         with pytest.raises(OnebasinError):
-            wire.read(damaged(3, bytes(flipped)), question)
+            wire.read(returned_with(bytes(flipped)), question)
 
 
 def test_parameters_belong_to_one_reply(wire):
@@ -585,28 +584,12 @@ def test_what_was_damaged_once_on_the_way_is_asked_for_again_and_merged(world, m
 # ------------------------------------------------------------ what can be read
 
 
-def carried(content: RecordDict) -> bytes:
-    """Return all bytes of a record as Flower carries them: names, values, and the message itself."""
-    found = []
-    for name, record in content.items():
-        found.append(name.encode())
-        if isinstance(record, ArrayRecord):
-            for key, array in record.items():
-                found += [key.encode(), array.data, f"{array.dtype} {array.shape} {array.stype}".encode()]
-        else:
-            assert isinstance(record, ConfigRecord)
-            found += [
-                part if isinstance(part, bytes) else str(part).encode() for kv in record.items() for part in kv
-            ]
-    return b"\0".join(found)
-
-
 COUNTS = [90_000_000_000 + i for i in range(25)]
 """A confusion matrix whose counts stand out."""
 
 
 @pytest.fixture
-def on_the_wire(make_world, make_grid, clock):
+def on_the_wire(make_world, make_grid, clock, carried):
     """Run a campaign in which everything travels, and return its world and what a SuperLink holds, both ways."""
 
     def ran():
@@ -714,11 +697,14 @@ def test_only_the_head_of_a_letter_is_in_the_clear(wire):
 # -------------------------------------------------------------------- mutations
 
 
-def damaged(kind: int, raw: bytes) -> RecordDict:
-    """Return a reply that holds damaged bytes as its record's message, as its letter, or as its parameters."""
-    if kind == 3:
-        raw = b"\x0a" + varint(len(raw)) + raw  # Returned.letter
+def record_of(raw: bytes) -> RecordDict:
+    """Return a record whose message is these bytes."""
     return RecordDict({"message": ConfigRecord({"bytes": raw})})
+
+
+def returned_with(letter: bytes) -> RecordDict:
+    """Return a reply whose letter is these bytes."""
+    return record_of(b"\x0a" + varint(len(letter)) + letter)
 
 
 def varint(number: int) -> bytes:
@@ -729,54 +715,27 @@ def varint(number: int) -> bytes:
     return found + bytes([number])
 
 
-def mutated(whole: bytes, dice: random.Random) -> bytes:
-    """Return other bytes: flipped, cut, grown, doubled, left out, overwritten."""
-    while True:
-        found = bytearray(whole)
-        for _ in range(dice.choice((1, 1, 1, 2, 4))):
-            place = dice.randrange(len(found) or 1)
-            match dice.randrange(7):
-                case 0 if found:
-                    found[place] ^= 1 << dice.randrange(8)
-                case 1:
-                    del found[place:]
-                case 2:
-                    found[place:place] = dice.randbytes(dice.randrange(1, 9))
-                case 3:
-                    found[place:place] = found[place : place + dice.randrange(1, 80)]
-                case 4:
-                    del found[place : place + dice.randrange(1, 80)]
-                case 5:
-                    found[place : place + 8] = b"\xff" * 8
-                case _:
-                    found += dice.randbytes(dice.randrange(1, 30))
-        if bytes(found) != whole:
-            return bytes(found)
-
-
 @pytest.fixture
 def rounds(request):
     return request.config.getoption("--mutations") // 4
 
 
 @pytest.mark.timeout(3600)
-def test_no_damaged_reply_is_taken(wire, rounds):
+def test_no_damaged_reply_is_taken(wire, rounds, mutations):
     content, question = wire.ask(**SUBMIT)
     reply = wire.answer(content)
     returned = flower.message_of(reply, pb.Returned, "it")
     letter, parameters = returned.letter, set_of(reply)
     opened = wire.desk.read(letter, question)
-    dice = random.Random(1)
-    for i in range(rounds):
+    wholes = (returned.SerializeToString(), parameters, letter.payload)
+    damaged = [mutations(whole, rounds, seed) for seed, whole in enumerate(wholes)]
+    for i, (whole, raw, payload) in enumerate(zip(*damaged, strict=True)):
         with pytest.raises(OnebasinError):
-            wire.read(damaged(0, mutated(returned.SerializeToString(), dice)), question)
+            wire.read(record_of(whole), question)
         with pytest.raises(OnebasinError):
-            opened.parameters(PARAMETERS, BytesIO(mutated(parameters, dice)))
+            opened.parameters(PARAMETERS, BytesIO(raw))
         # The site itself signs what it garbled, so that only seal and head stand in the way.
-        payload = mutated(letter.payload, dice)
-        key = wire.world.sites["fog"].signing_key
-        text = b"DSSEv1 %d %b %d %b" % (len(signing.REPLY), signing.REPLY.encode(), len(payload), payload)
-        signed = update_pb2.Signed(purpose=signing.REPLY, payload=payload, signature=key.sign(text))
+        signed = signing.sign(signing.REPLY, payload, wire.world.sites["fog"].signing_key)
         with pytest.raises(OnebasinError):
             wire.desk.read(signed, question)
         if i % 500 == 0:
@@ -784,13 +743,11 @@ def test_no_damaged_reply_is_taken(wire, rounds):
 
 
 @pytest.mark.timeout(3600)
-def test_no_damaged_request_is_answered(wire, rounds, untouched):
+def test_no_damaged_request_is_answered(wire, rounds, untouched, mutations):
     content, _ = wire.ask(**SUBMIT)
     whole = envelope_of(content).SerializeToString()
-    dice = random.Random(2)
-    for _ in range(rounds):
-        record = RecordDict({"message": ConfigRecord({"bytes": mutated(whole, dice)})})
-        assert refused(wire.answer(record)) in ("REQUEST", "UNSIGNED", "CAMPAIGN")
+    for content in mutations(whole, rounds, 3):
+        assert refused(wire.answer(record_of(content))) in ("REQUEST", "UNSIGNED", "CAMPAIGN")
     assert not (wire.world.joined("fog").folder / "requests").exists()
 
 
