@@ -18,14 +18,9 @@ from protos.manifest import Manifest
 
 
 class Adopting(Asking):
-    """The conversation in which sites take the merged model over; see :class:`Asking`.
+    """The conversation in which sites take the merged model over; arguments as those of :class:`Asking`.
 
     Args:
-        folder: The campaign's folder.
-        base: What models consist of.
-        members: The campaign's members.
-        courier: Who carries the requests.
-        held: Which models sites have already.
         sets: The statistics that go with it, by name, in the order in which the model knows them.
 
     """

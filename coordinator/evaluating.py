@@ -36,14 +36,9 @@ Score = tuple[list[list[int]], int]
 
 
 class Evaluating(Asking):
-    """The conversation in which sites judge the models.
+    """The conversation in which sites judge the models; arguments as those of :class:`Asking`.
 
     Args:
-        folder: The campaign's folder.
-        base: What models consist of.
-        members: The campaign's members, all in a final state.
-        courier: Who carries the requests.
-        held: Which models sites have already.
         measured: The statistics that sites measured for the merged model, if the rules ask for them.
 
     """
