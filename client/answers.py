@@ -130,7 +130,9 @@ def refused(site: Site, request: pb.Request, error: Exception) -> Answer:
     tensor = ""
     if isinstance(error, UpdateRefusedError) and error.tensor:
         tensor = _known_tensor(site.joined(request.campaign_digest), error.tensor)
-    return pb.Reply(refusal=pb.Refusal(reason=reason_for(error), site=site.name, tensor=tensor)), {}
+    member = error.site if isinstance(error, SecureSumError) else ""  # a name from the campaign
+    found = pb.Refusal(reason=reason_for(error), site=site.name, tensor=tensor, member=member)
+    return pb.Reply(refusal=found), {}
 
 
 def reason_for(error: Exception) -> pb.Refusal.Reason:

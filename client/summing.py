@@ -13,14 +13,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
-
 from client.outbox import Outbox
 from client.site import Joined
 from protos import files, flower, signing
 from protos import messages_pb2 as pb
 from protos import securesum_pb2 as sums
-from protos.digest import sha256
+from protos.digest import DIGEST_BYTES, sha256
 from protos.errors import SecureSumError, UpdateRefusedError
 from protos.securesum import memory, site
 from protos.securesum.agreement import Agreement
@@ -84,7 +82,8 @@ class Summing:
                 now.masked.CopyFrom(said)
             elif kept is not None and not isinstance(state, Advertised | Shared):
                 now.masked.CopyFrom(kept.masked)
-            files.write(self._file, signing.encode(now), mode=0o600)
+            payload = signing.encode(now)
+            files.write(self._file, sha256([payload]) + payload, mode=0o600)
             if not isinstance(state, Masked):
                 self.words_file.unlink(missing_ok=True)
             log.info("secure sum: this site is at stage %s", type(state).__name__.lower())
@@ -143,6 +142,8 @@ class Summing:
         key = self._joined.site.signing_key
         match stage.WhichOneof("given"):
             case None:
+                if before is not None and stage.nonce < before.agreement.nonce:  # held back on its way
+                    raise SecureSumError(f"site {self._site}: a request of an earlier secure sum arrived")
                 return site.begin(agreement, self._site, key, before)
             case "roster":
                 return memory.expect(before, Advertised, agreement).share(stage.roster, key)
@@ -188,15 +189,13 @@ class Summing:
             content = self._file.read_bytes()
         except FileNotFoundError:
             return None
-        kept = sums.Kept()
-        try:
-            kept.ParseFromString(content)
-        except DecodeError:
+        seal, payload = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+        if sha256([payload]) != seal:
             raise SecureSumError(
                 f"site {self._site}: {self._file} is damaged",
                 "this site can't take part in this campaign's sum any more: ask for a new campaign",
-            ) from None
-        return kept
+            )
+        return sums.Kept.FromString(payload)
 
     @property
     def _file(self) -> Path:

@@ -145,6 +145,15 @@ class MaskedArrival:
         self._assembly.write(vectors)
         self.missing -= vectors.keys()
 
+    def sync(self) -> None:
+        """Have all of it on the disk: what is said to have arrived must be there after a crash.
+
+        Raises:
+            StorageError: The disk is full or broken.
+
+        """
+        self._assembly.sync()
+
 
 def kept_header(folder: Path, campaign: Campaign, site: str) -> tuple[pb.UpdateHeader, bytes] | None:
     """Read the header of an update that arrived in an earlier run, with its digest; None if there is none."""

@@ -1,22 +1,27 @@
 """One attempt at a campaign's secure sum: what was heard of whom, and what each site is given next.
 
-All that was heard is written down before anything follows from it. A coordinator that is killed plays it back into
-the same state machine and goes on with the same nonce: sites say again what got lost, but do no stage twice.
+All that was heard is added to a file before anything follows from it. A coordinator that is killed plays it back
+into the same state machine and goes on with the same nonce: sites say again what got lost, but do no stage twice.
+A last entry that is not whole was never heard.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
+import time
 from collections.abc import Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
 
+from google.protobuf import proto
 from google.protobuf.message import DecodeError
 
 from protos import files, signing
 from protos import messages_pb2 as pb
 from protos import securesum_pb2 as sums
 from protos.campaign import Campaign
-from protos.errors import SecureSumError
+from protos.errors import OnebasinError, SecureSumError, StorageError
 from protos.securesum.agreement import NONCE_BYTES, Agreement
 from protos.securesum.coordinator import Advertising, Confirming, Masking, Revealing, Sharing
 from protos.securesum.keystream import Mask
@@ -51,20 +56,25 @@ class Attempt:
     def __init__(self, path: Path, campaign: Campaign, vectors: Layout, sites: Iterable[str]) -> None:
         self._path = path
         self._vectors = vectors
-        found = read(path)
-        record = found or sums.Record(nonce=secrets.token_bytes(NONCE_BYTES))
-        self.resumed = found is not None
-        self._record = sums.Record(nonce=record.nonce)
-        self.stage: Stage = Advertising(Agreement.of(campaign, record.nonce))
-        self.given: Mapping[str, pb.SumStage] = {site: pb.SumStage(nonce=record.nonce) for site in sites}
+        entries = read(path)
+        self.resumed = bool(entries)
+        if not entries:
+            entries = [sums.Entry(begun=_nonce())]
+            files.write(path, _framed(entries[0]), mode=0o600)
+        self._nonce = entries[0].begun
+        self.given: Mapping[str, pb.SumStage] = {site: pb.SumStage(nonce=self._nonce) for site in sites}
         self.said: set[str] = set()
         self.masked: dict[str, Signed] = {}
         self.masks: tuple[Mask, ...] | None = None
-        for one in record.heard:
-            if one.HasField("closed"):
-                self._close()
-            else:
-                self._hear(one.said.site, one.said.envelope)
+        try:
+            self.stage: Stage = Advertising(Agreement.of(campaign, self._nonce))
+            for entry in entries[1:]:
+                if entry.HasField("closed"):
+                    self._close()
+                else:
+                    self._hear(entry.said.site, entry.said.envelope)
+        except (AssertionError, OnebasinError) as error:
+            raise _damaged(path, str(error)) from error
 
     @property
     def name(self) -> str:
@@ -92,7 +102,7 @@ class Attempt:
 
         """
         self._hear(site, envelope)
-        self._write()
+        self._add(sums.Entry(said=sums.Said(site=site, envelope=envelope)))
 
     def check_masked(self, site: str, envelope: Signed) -> sums.Masked:
         """Check what a site says about its masked values, before these arrive; raises as `hear`."""
@@ -108,7 +118,7 @@ class Attempt:
 
         """
         self._close()
-        self._write()
+        self._add(sums.Entry(closed=sums.Entry.Closed()))
 
     def forget(self) -> None:
         """Drop the record: the next attempt is a new one."""
@@ -121,10 +131,9 @@ class Attempt:
         else:
             self.stage = self.stage.take(site, envelope)
         self.said.add(site)
-        self._record.heard.add(said=sums.Said(site=site, envelope=envelope))
 
     def _close(self) -> None:
-        nonce, stage = self._record.nonce, self.stage
+        nonce, stage = self._nonce, self.stage
         match stage:
             case Advertising():
                 self.stage, roster = stage.close()
@@ -143,36 +152,82 @@ class Attempt:
             case Revealing():
                 self.masks, self.given = stage.close(), {}
         self.said = set()
-        self._record.heard.add(closed=sums.Heard.Close())
 
-    def _write(self) -> None:
-        files.write(self._path, signing.encode(self._record), mode=0o600)
+    def _add(self, entry: sums.Entry) -> None:
+        try:
+            with self._path.open("ab") as file:
+                file.write(_framed(entry))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageError(f"can't write {self._path}: {error.strerror}", "free some space") from error
 
 
-def read(path: Path) -> sums.Record | None:
-    """Read an attempt's record; None if there is none.
+def read(path: Path) -> list[sums.Entry]:
+    """Read an attempt's record, and cut off a last entry that is not whole; empty if there is none.
 
     Raises:
         SecureSumError: It is damaged.
+        StorageError: It can't be read.
 
     """
     try:
-        return sums.Record.FromString(path.read_bytes())
+        content = BytesIO(path.read_bytes())
     except FileNotFoundError:
-        return None
-    except (OSError, DecodeError):
-        raise SecureSumError(
-            f"the record of the secure sum, {path}, is damaged",
-            "remove it to start another sum; if sites have revealed their shares already, create a new campaign",
-        ) from None
+        return []
+    except OSError as error:
+        raise StorageError(f"can't read {path}: {error.strerror}", "mend its permissions or the disk") from error
+    found, whole = [], 0
+    try:
+        while (entry := proto.parse_length_prefixed(sums.Entry, content)) is not None:
+            found.append(entry)
+            whole = content.tell()
+    except (DecodeError, ValueError):
+        if whole == 0 or content.tell() < len(content.getbuffer()):
+            raise _damaged(path, "an entry makes no sense") from None
+    if whole < len(content.getbuffer()):
+        os.truncate(path, whole)
+    if found and not found[0].HasField("begun"):
+        raise _damaged(path, "it has no beginning")
+    return found
+
+
+def revealing(path: Path) -> tuple[set[str], set[str]]:
+    """Return, of a sum whose shares are being revealed: who is asked for them, and who has revealed its own.
+
+    Both are empty if there is no such record; raises as `read`.
+    """
+    entries, stage, said = read(path), 0, [set[str]() for _ in range(6)]
+    for entry in entries:
+        stage += entry.HasField("closed")
+        if entry.HasField("said"):
+            said[min(stage, 5)].add(entry.said.site)
+    return (said[3], said[4]) if stage >= 4 else (set(), set())
 
 
 def digests(path: Path) -> dict[str, bytes]:
     """Return the digests of the statements about masked values that a record holds, by site; raises as `read`."""
-    record = read(path) or sums.Record()
-    found, closed = {}, 0
-    for one in record.heard:
-        closed += one.HasField("closed")
-        if closed == 2 and one.HasField("said"):  # the third stage
-            found[one.said.site] = signing.digest(one.said.envelope)
+    found, stage = {}, 0
+    for entry in read(path):
+        stage += entry.HasField("closed")
+        if stage == 2 and entry.HasField("said"):
+            found[entry.said.site] = signing.digest(entry.said.envelope)
     return found
+
+
+def _nonce() -> bytes:
+    """Draw an attempt's nonce. Later ones are larger, so a site can tell an old request from a new attempt."""
+    return time.time_ns().to_bytes(8, "big") + secrets.token_bytes(NONCE_BYTES - 8)
+
+
+def _framed(entry: sums.Entry) -> bytes:
+    content = BytesIO()
+    proto.serialize_length_prefixed(entry, content)
+    return content.getvalue()
+
+
+def _damaged(path: Path, why: str) -> SecureSumError:
+    return SecureSumError(
+        f"the record of the secure sum, {path}, is damaged: {why}",
+        "remove it to start another sum; if sites have revealed their shares already, create a new campaign",
+    )

@@ -66,6 +66,7 @@ class Collecting:
         self._pace = pace
         self._submit = folder.home.settings.submit
         self._summed = self.rules.privacy == SECURE_SUM
+        self._revealed: set[str] = set()
         self._keep = folder.home.settings.keep_updates or self.rules.compare_single_models
 
     @property
@@ -80,9 +81,12 @@ class Collecting:
     def resume(self) -> None:
         """Find out what an earlier run folded already: its digests stand in the state itself.
 
-        Whose they are says the update's header or, where that was dropped, the receipt.
+        Whose they are says the update's header or, where that was dropped, the receipt. A secure sum that had come
+        to its end but for some shares needs nothing but these.
         """
         if not self._folder.state.exists():
+            if self._summed:
+                self._resume_sum()
             return
         with MergeState(self._folder.state) as state:
             state.check()
@@ -104,6 +108,14 @@ class Collecting:
                 member.state, member.reason = State.WITHDRAWN, f"site {member.site} withdrew its update"
                 clear(self._arrival(member.site))
             elif self._summed:
+                self._miss(member, f"site {member.site} is not in the secure sum, which is made once")
+
+    def _resume_sum(self) -> None:
+        asked, self._revealed = attempt.revealing(self._folder.sum_record)
+        for member in self.members.values() if asked else ():
+            if member.site in self._revealed:
+                member.state = State.READY
+            elif member.site not in asked:
                 self._miss(member, f"site {member.site} is not in the secure sum, which is made once")
 
     # ------------------------------------------------------ what is due now
@@ -285,7 +297,7 @@ class Collecting:
         """
         now = time.monotonic()
         for member in self.members.values():
-            if member.state.final or member.state is State.FOLDING:
+            if member.state.final or member.state is State.FOLDING or member.site in self._revealed:
                 continue
             if now - member.heard > self.rules.patience_seconds:
                 silent = "never connected" if member.state is State.ABSENT else "stopped answering"

@@ -40,6 +40,8 @@ ATTEMPTS = 3
 """How often a sum is tried in one run."""
 TRIES = 3
 """How often a site may fail to answer at a stage."""
+_PASSING = (pb.Refusal.REASON_STORAGE, pb.Refusal.REASON_NOT_READY)
+"""Refusals that another attempt may do without."""
 _STAGE_TTL = 300.0
 """Seconds for a site's answer. One that takes longer is asked again, and says what it said."""
 _PART_TTL = 3600.0
@@ -102,6 +104,7 @@ class Summing:
         self._members = {member.site: member for member in members}
         self._ready = {member.site for member in members if member.state is State.READY}
         self._spoiled: set[str] = set()
+        self._blamed: dict[str, set[str]] = {}
         self._tried = 0
         self.done = False
         self._begin()
@@ -114,6 +117,8 @@ class Summing:
 
         Raises:
             QuorumError: Too few sites are left.
+            SecureSumError: What is left of the sum without its masks is no sum of updates.
+            ModelFileError: Masked values that arrived can't be read any more.
             StorageError: The disk is full.
 
         """
@@ -150,7 +155,7 @@ class Summing:
         if reply is None:
             self._again(turn, answer.request, answer.problem)
         elif reply.WhichOneof("what") == "refusal":
-            self._drop(site, refusal(site, reply.refusal), spoiled=True)
+            self._refused(site, reply.refusal)
         else:
             try:
                 self._heard(turn, answer, reply)
@@ -170,7 +175,9 @@ class Summing:
             assert turn.arrival is not None and turn.envelope is not None
             wanted = list(answer.request.submit.parameters)
             turn.arrival.take(answer.parameters(f"site {site}"), wanted)
+            turn.failures = 0
             if not turn.arrival.missing:
+                turn.arrival.sync()
                 self._attempt.hear(site, turn.envelope)
                 self.events.note("arrived", site, digest=signing.digest(turn.envelope).hex(), bytes=self._bytes)
                 del self._turns[site]
@@ -203,6 +210,18 @@ class Summing:
             self._spoiled.add(site)
         self.events.note("dropped-out", site, stage=self._attempt.name, message=reason)
 
+    def _refused(self, site: str, found: pb.Refusal) -> None:
+        """Go on without a site that refuses, and take note of whom it blames.
+
+        Who is blamed by several spoiled it. If it is one site's word against another's, one of the two lies: the
+        next attempt does without both.
+        """
+        if found.member in self._members and found.member != site:
+            self._blamed.setdefault(found.member, set()).add(site)
+            self._drop(site, f"{refusal(site, found)} (it blames site {found.member})")
+        else:
+            self._drop(site, refusal(site, found), spoiled=found.reason not in _PASSING)
+
     def _message(self, turn: _Turn, request: pb.Request, ttl: float) -> Message:
         assert turn.node is not None
         request.campaign_digest = self.campaign.digest
@@ -228,6 +247,8 @@ class Summing:
         self._tried += 1
         sites = sorted(self._ready - self._spoiled)
         self._attempt = Attempt(self.folder.sum_record, self.campaign, self._vectors, sites)
+        if self._attempt.resumed and not self._checked():
+            return
         needed = self.campaign.rules.minimum_sites
         if not self._attempt.resumed and len(sites) < needed:
             raise QuorumError(
@@ -276,17 +297,31 @@ class Summing:
         self.done = True
 
     def _file(self, site: str) -> TensorFile:
-        """Open a site's masked values; those that came in an earlier run are looked through first."""
-        file = TensorFile(MaskedArrival.file_in(self.folder.arrivals / site))
-        if self._attempt.resumed:
-            for vector in self._attempt.statement(site).vectors:
-                if sha256(file.chunks(vector.key)) != vector.sha256:
-                    file.close()
-                    raise ModelFileError(
-                        f"{file.path} is not what site {site} sent: {vector.key} is damaged",
-                        "restore it from a copy, or create a new campaign: a site reveals its shares but once",
-                    )
-        return file
+        return TensorFile(MaskedArrival.file_in(self.folder.arrivals / site))
+
+    def _checked(self) -> bool:
+        """Look through the masked values of an earlier run; false if another attempt had to be begun.
+
+        Raises:
+            ModelFileError: They are damaged, and the masks may be known already.
+
+        """
+        attempt = self._attempt
+        for site in attempt.masked:
+            try:
+                with self._file(site) as file:
+                    for vector in attempt.statement(site).vectors:
+                        if sha256(file.chunks(vector.key)) != vector.sha256:
+                            raise ModelFileError(
+                                f"{file.path} is not what site {site} sent: {vector.key} is damaged",
+                                "restore it from a copy, or create a new campaign: sites reveal their shares once",
+                            )
+            except ModelFileError as error:
+                if isinstance(attempt.stage, Revealing):
+                    raise
+                self._given_up(SecureSumError(error.what))
+                return False
+        return True
 
     def _given_up(self, error: SecureSumError) -> None:
         attempt = self._attempt
@@ -295,12 +330,16 @@ class Summing:
             missing = attempt.given.keys() - attempt.said
             raise QuorumError(
                 f"campaign {self.campaign.name}: {error.what}. {self._reasons()}",
-                "run the campaign again when these sites are back: what the others said is kept"
+                "run the campaign again when these sites are back, what the others said is kept; "
+                "if that doesn't help, create a new campaign"
                 if missing
                 else "create a new campaign: each site reveals its shares but once",
             ) from error
         if error.site:
             self._spoiled.add(error.site)
+        for blamed, by in self._blamed.items():
+            self._spoiled |= {blamed} if len(by) > 1 else {blamed, *by}
+        self._blamed.clear()
         attempt.forget()
         if self._tried >= ATTEMPTS:
             raise QuorumError(

@@ -49,6 +49,19 @@ class Assembly:
         except OSError as error:
             raise StorageError(f"can't write {self.path}: {error.strerror}", "free some space") from error
 
+    def sync(self) -> None:
+        """Have what was written on the disk.
+
+        Raises:
+            StorageError: The disk is full or broken.
+
+        """
+        try:
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageError(f"can't write {self.path}: {error.strerror}", "free some space") from error
+
 
 def parts(specs: Mapping[K, TensorSpec], size: int) -> Iterator[list[K]]:
     """Cut tensors into parts of at most `size` bytes, in order; a larger tensor is a part of its own.

@@ -316,7 +316,7 @@ class Score(_message.Message):
     def __init__(self, key: _Optional[str] = ..., classes: _Optional[int] = ..., confusion: _Optional[_Iterable[int]] = ..., images: _Optional[int] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("reason", "site", "tensor")
+    __slots__ = ("reason", "site", "tensor", "member")
     class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         REASON_UNSPECIFIED: _ClassVar[Refusal.Reason]
@@ -354,7 +354,9 @@ class Refusal(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
     reason: Refusal.Reason
     site: str
     tensor: str
-    def __init__(self, reason: _Optional[_Union[Refusal.Reason, str]] = ..., site: _Optional[str] = ..., tensor: _Optional[str] = ...) -> None: ...
+    member: str
+    def __init__(self, reason: _Optional[_Union[Refusal.Reason, str]] = ..., site: _Optional[str] = ..., tensor: _Optional[str] = ..., member: _Optional[str] = ...) -> None: ...

@@ -197,24 +197,18 @@ class Kept(_message.Message):
     masked: _update_pb2.Signed
     def __init__(self, state: _Optional[bytes] = ..., asked: _Optional[bytes] = ..., said: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., masked: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ...) -> None: ...
 
-class Record(_message.Message):
-    __slots__ = ("nonce", "heard")
-    NONCE_FIELD_NUMBER: _ClassVar[int]
-    HEARD_FIELD_NUMBER: _ClassVar[int]
-    nonce: bytes
-    heard: _containers.RepeatedCompositeFieldContainer[Heard]
-    def __init__(self, nonce: _Optional[bytes] = ..., heard: _Optional[_Iterable[_Union[Heard, _Mapping]]] = ...) -> None: ...
-
-class Heard(_message.Message):
-    __slots__ = ("said", "closed")
-    class Close(_message.Message):
+class Entry(_message.Message):
+    __slots__ = ("begun", "said", "closed")
+    class Closed(_message.Message):
         __slots__ = ()
         def __init__(self) -> None: ...
+    BEGUN_FIELD_NUMBER: _ClassVar[int]
     SAID_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
+    begun: bytes
     said: Said
-    closed: Heard.Close
-    def __init__(self, said: _Optional[_Union[Said, _Mapping]] = ..., closed: _Optional[_Union[Heard.Close, _Mapping]] = ...) -> None: ...
+    closed: Entry.Closed
+    def __init__(self, begun: _Optional[bytes] = ..., said: _Optional[_Union[Said, _Mapping]] = ..., closed: _Optional[_Union[Entry.Closed, _Mapping]] = ...) -> None: ...
 
 class Held(_message.Message):
     __slots__ = ("site", "seed", "mask_key")

@@ -63,7 +63,7 @@ class Agreement:
         if not count < 2 * self.threshold <= 2 * count:
             raise SecureSumError(
                 f"a threshold of {self.threshold} does not fit {count} members",
-                f"choose one from {count // 2 + 1} to {count}, or leave it at {default_threshold(count)}",
+                f"choose one from {count // 2 + 1} to {count}; {default_threshold(count)} is a good one",
             )
         if (len(self.campaign), len(self.nonce)) != (DIGEST_BYTES, NONCE_BYTES):
             raise SecureSumError(

@@ -280,6 +280,7 @@ ALLOWED = {
     "Refusal.reason": "Reason",
     "Refusal.site": "string",
     "Refusal.tensor": "string",
+    "Refusal.member": "string",
     "HelloReply.campaign_digest": "bytes",
     "HelloReply.base_digest": "bytes",
     "HelloReply.nonce": "bytes",

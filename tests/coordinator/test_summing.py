@@ -61,6 +61,11 @@ def reacting(site: str, stage: str, *reactions):
     return react
 
 
+def gone(site: str, stage: str):
+    """Let a site's answers to a stage get lost as often as they are asked for in one run."""
+    return reacting(site, stage, *[None] * summing.TRIES)
+
+
 def events(world, event: str) -> list[dict]:
     lines = map(json.loads, world.folder.events.read_text().splitlines())
     return [line for line in lines if line["event"] == event]
@@ -311,7 +316,7 @@ def test_a_coordinator_that_is_killed_at_any_moment_goes_on(make_world, make_gri
             return wrapper
 
         with monkeypatch.context() as patch:
-            patch.setattr(attempt.Attempt, "_write", dying(attempt.Attempt._write))
+            patch.setattr(attempt.Attempt, "_add", dying(attempt.Attempt._add))
             patch.setattr(summing, "write_sum", dying(summing.write_sum))
             patch.setattr(strategy, "merge", dying(strategy.merge))
             grid = make_grid(world)
@@ -405,10 +410,84 @@ def test_masked_values_that_were_damaged_between_two_runs_are_found(make_world, 
         OneShotMerge(world.folder).start(make_grid(world))
 
 
-def test_a_damaged_record_is_found(four, make_grid):
-    four.folder.sum_record.write_bytes(b"\xff\xff")
+@pytest.mark.parametrize("content", [b"\xff\xff", b"\x02\xff\xff", b"\x02\x1a\x00"])
+def test_a_damaged_record_is_found(four, make_grid, content):
+    four.folder.sum_record.write_bytes(content)
     with pytest.raises(SecureSumError, match="is damaged"):
         OneShotMerge(four.folder).start(make_grid(four))
+
+
+@pytest.mark.parametrize("cut", range(1, 200, 13))
+def test_an_entry_that_was_not_written_whole_was_never_heard(make_world, make_grid, cut):
+    world = make_world(FOUR[:3], RULES)
+    with pytest.raises(QuorumError):
+        OneShotMerge(world.folder).start(make_grid(world, react=gone("fog", "confirmations")))
+    path = world.folder.sum_record
+    path.write_bytes(path.read_bytes()[:-cut])
+    OneShotMerge(world.folder).start(make_grid(world))
+    assert summed_sites(world) == list(FOUR[:3])
+
+
+def test_values_damaged_before_anything_was_revealed_are_masked_anew(make_world, make_grid):
+    world = make_world(FOUR[:3], RULES)
+
+    def kill(node, name, request, before):
+        if stage_of(request) == "survivors":
+            raise Killed
+        return ...
+
+    with pytest.raises(Killed):
+        OneShotMerge(world.folder).start(make_grid(world, react=kill))
+    path = MaskedArrival.file_in(world.folder.arrivals / "clear")
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    OneShotMerge(world.folder).start(make_grid(world))
+    assert bits(world) == plain_bits(make_world, make_grid, world, FOUR[:3])
+    assert "is not what site clear sent" in events(world, "sum-given-up")[0]["message"]
+
+
+def test_a_last_share_can_come_when_the_other_sites_are_gone(make_world, make_grid):
+    world = make_world(FOUR[:3], RULES)
+    with pytest.raises(QuorumError):
+        OneShotMerge(world.folder).start(make_grid(world, react=gone("fog", "confirmations")))
+    grid = make_grid(world)
+    grid.online = {node for node, site in grid.nodes.items() if site.name == "fog"}
+    OneShotMerge(world.folder).start(grid)
+    assert summed_sites(world) == list(FOUR[:3])
+
+
+def test_one_liar_that_makes_all_others_refuse_is_left_out_alone(four, make_world, make_grid):
+    """It shares rubbish. Each of the others refuses at the next stage, and names it."""
+
+    def react(node, name, request, before):
+        if name == "night" and stage_of(request) == "roster":
+            said = AtSite(four.joined("night")).answer(request.sum)
+            shares = signing.decode(said.payload, securesum_pb2.Shares, "it")
+            for sealed in shares.sealed:
+                sealed.content = bytes(len(sealed.content))
+            return pb.Reply(summed=signing.signed(said.purpose, shares, four.sites["night"].signing_key))
+        return ...
+
+    OneShotMerge(four.folder).start(make_grid(four, react=react))
+    assert summed_sites(four) == ["clear", "dusty", "fog"]
+    assert len(events(four, "sum-given-up")) == 1
+
+
+def test_one_sites_word_against_anothers_costs_both(make_world, make_grid):
+    world = make_world(("a", "b", "c", "d", "e"), RULES)
+    accusing = pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.REASON_SUM, site="a", member="b"))
+    left = [None] * 2 * summing.TRIES
+
+    def react(node, name, request, before):
+        if (name, stage_of(request)) == ("a", "delivery"):
+            return accusing
+        if name in ("c", "d") and stage_of(request) == "delivery" and left:
+            return left.pop()  # with these gone the attempt is given up
+        return ...
+
+    OneShotMerge(world.folder).start(make_grid(world, react=react))
+    assert summed_sites(world) == ["c", "d", "e"]
 
 
 def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(four, make_grid, monkeypatch):
