@@ -30,6 +30,7 @@ from coordinator.home import CampaignFolder
 from coordinator.measuring import Measuring
 from coordinator.members import State
 from coordinator.merging import Measured, finish, merge, sets_for_sites
+from coordinator.pacing import lifetime
 from coordinator.report.write import write_report
 from coordinator.results import report
 from coordinator.summing import Summing
@@ -43,9 +44,6 @@ log = logging.getLogger("onebasin.coordinator")
 
 TICK = 0.2
 """Seconds between two looks at what has arrived."""
-_TTL = {"submit": 3600.0}
-_QUESTION_TTL = 120.0
-"""Seconds that a request lives: a reply that Flower loses without a word is asked for again after that."""
 
 
 class OneShotMerge(Strategy):
@@ -92,6 +90,7 @@ class OneShotMerge(Strategy):
         digest = self.campaign.message.base_digest
         with TensorFile(self.folder.base) as base, Folding(self.folder.state, base.manifest, digest) as folding:
             self._collecting = Collecting(self.folder, base.manifest, self._courier, folding, self._pace)
+            self.events.note("started")
             self._collecting.resume()
             while not self._collecting.settled():
                 self._look()
@@ -226,5 +225,7 @@ class OneShotMerge(Strategy):
 
     def _message(self, node: int, request: pb.Request, site: str = "") -> Message:
         request.campaign_digest = self.campaign.digest
-        ttl = _TTL.get(kind_of(request), _QUESTION_TTL)
+        collecting = self._collecting
+        seconds = self.campaign.rules.deadline_seconds
+        ttl = lifetime(kind_of(request), seconds, collecting.left, collecting.failures(site))
         return self._courier.message(node, request, ttl, site=site)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from coordinator import superlink
 from coordinator.home import CampaignFolder
+from coordinator.journal import Event
 from protos.errors import FederationError, OnebasinError
 
-Event = dict[str, Any]
 _POLL = 0.5
 _ASK = 5.0
 """Seconds between two questions to Flower whether a run is alive that doesn't hold its campaign."""
@@ -40,7 +39,7 @@ def run(folder: CampaignFolder, on_event: Callable[[Event], None]) -> None:
     """
     with folder.alone():
         folder.forget_outcome()
-    seen = folder.events.stat().st_size if folder.events.exists() else 0
+    seen = folder.home.journal.last(folder.key)
     run_id = superlink.submit(folder)
     try:
         _wait(folder, run_id, seen, on_event)
@@ -58,9 +57,8 @@ def _wait(folder: CampaignFolder, run_id: str, seen: int, on_event: Callable[[Ev
         outcome = folder.outcome()
         if outcome is not None:
             _events(folder, seen, on_event)
-            if outcome["ok"]:
-                return
-            raise RunFailedError(outcome["what"], outcome["fix"], outcome["exit_code"])
+            _raise_if_bad(outcome)
+            return
         if finished:
             raise FederationError(
                 f"campaign {folder.campaign.name}: Flower's run {run_id} ended without a result",
@@ -74,16 +72,16 @@ def _wait(folder: CampaignFolder, run_id: str, seen: int, on_event: Callable[[Ev
         time.sleep(_POLL)
 
 
+def _raise_if_bad(outcome: Mapping[str, Any]) -> None:
+    if not outcome["ok"]:
+        raise RunFailedError(outcome["what"], outcome["fix"], outcome["exit_code"])
+
+
 def _events(folder: CampaignFolder, seen: int, on_event: Callable[[Event], None]) -> int:
-    if not folder.events.exists():
-        return seen
-    with folder.events.open("rb") as file:
-        file.seek(seen)
-        for line in file:
-            if not line.endswith(b"\n"):
-                break  # still being written
-            seen += len(line)
-            on_event(json.loads(line))
+    """Show the events after one, and return the number of the last."""
+    for number, event in folder.home.journal.events(folder.key, seen):
+        seen = number
+        on_event(event)
     return seen
 
 
@@ -91,6 +89,8 @@ def sentence(event: Event) -> str:
     """Put an event into words, for a log."""
     site = f"{event['site']}: " if "site" in event else ""
     words = {
+        "started": "started",
+        "corrected": f"was {event.get('said')} by the journal, and is {event.get('state')} by the merge state",
         "connected": "connected",
         "disconnected": "disconnected",
         "asked": f"asked for its update, in {event.get('parts')} parts",

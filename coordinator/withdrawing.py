@@ -70,6 +70,8 @@ def withdraw(folder: CampaignFolder, site: str, presented: Path | None = None, *
             with MergeState(target) as left:
                 merged = making / publishing.MERGED
                 receipt = write(merged, folder, base, left, Content(remaining, withdrawn, audit))
+        gone = Member(site, 0.0, State.WITHDRAWN, digest=update.digest, reason=f"site {site} withdrew its update")
+        folder.log().place(gone)
         clear(folder.arrivals / site)
         folder.log().note("withdrawn", site, digest=entry.digest, receipt=receipt.digest)
         found = report(folder, base, list(_members(folder, receipt)), receipt, {}, {})

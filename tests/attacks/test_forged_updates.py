@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from client.correspondence import unanswered
@@ -152,7 +150,7 @@ def greeted(make_world, make_grid, clock):
 
         grid.react = reacting
         OneShotMerge(world.folder).start(grid)
-        return world, [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+        return world, [event for _, event in world.home.journal.events(world.folder.key)]
 
     return ran
 

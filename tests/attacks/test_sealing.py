@@ -5,7 +5,6 @@ pytest tests/attacks/test_sealing.py --mutations 100000
 
 from __future__ import annotations
 
-import json
 import random
 import secrets
 import time
@@ -487,7 +486,7 @@ def test_parameters_belong_to_one_reply(wire):
 
 def campaign(world, grid) -> list[dict]:
     OneShotMerge(world.folder).start(grid)
-    return [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+    return [event for _, event in world.home.journal.events(world.folder.key)]
 
 
 ON_THE_WAY = {

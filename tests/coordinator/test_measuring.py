@@ -74,7 +74,7 @@ def run(make_grid):
 
 
 def told(world, event: str) -> dict[str, str]:
-    lines = [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+    lines = [event for _, event in world.home.journal.events(world.folder.key)]
     return {line["site"]: line.get("message", "") for line in lines if line["event"] == event}
 
 

@@ -61,7 +61,7 @@ def reacting(site: str, stage: str, *reactions):
 
 
 def events(world, event: str) -> list[dict]:
-    lines = map(json.loads, world.folder.events.read_text().splitlines())
+    lines = [event for _, event in world.home.journal.events(world.folder.key)]
     return [line for line in lines if line["event"] == event]
 
 

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 import pytest
 
 from coordinator import superlink, watching
-from coordinator.home import Events
 from coordinator.watching import RunFailedError, run, sentence
 from protos.errors import FederationError
 
@@ -52,7 +51,7 @@ def during(monkeypatch, *steps):
 
 
 def test_events_are_shown_as_they_come_and_a_good_end_returns(folder, monkeypatch):
-    events, seen = Events(folder.events), []
+    events, seen = folder.log(), []
     events.note("from an earlier run")
     during(
         monkeypatch,
@@ -61,23 +60,6 @@ def test_events_are_shown_as_they_come_and_a_good_end_returns(folder, monkeypatc
     )
     run(folder, lambda event: seen.append(event["event"]))
     assert seen == ["connected", "merged"]
-
-
-def test_a_line_that_is_still_being_written_is_read_when_it_is_whole(folder, monkeypatch):
-    seen = []
-
-    def write(text: str) -> None:
-        with folder.events.open("a") as file:
-            file.write(text)
-
-    during(
-        monkeypatch,
-        lambda: write('{"event": "conn'),
-        lambda: write('ected"}\n'),
-        lambda: folder.end(ok=True, exit_code=0),
-    )
-    run(folder, lambda event: seen.append(event))
-    assert seen == [{"event": "connected"}]
 
 
 def test_a_bad_end_is_raised_with_its_reason_and_exit_code(folder, monkeypatch):
@@ -133,6 +115,13 @@ def test_an_interruption_stops_the_run_and_says_so(folder, monkeypatch, flower):
 
 
 SENTENCES = {
+    "started": {"event": "started"},
+    "fog: was merged by the journal, and is absent by the merge state": {
+        "event": "corrected",
+        "site": "fog",
+        "said": "merged",
+        "state": "absent",
+    },
     "fog: connected": {"event": "connected", "site": "fog", "node": 7},
     "fog: disconnected": {"event": "disconnected", "site": "fog"},
     "fog: asked for its update, in 4 parts": {"event": "asked", "site": "fog", "parts": 4},
