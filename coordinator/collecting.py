@@ -329,6 +329,13 @@ class Collecting:
         self.check_quorum(final=False)
         return all(member.state.final or self._waits(member) for member in self.members.values())
 
+    def cancel(self) -> None:
+        """Give up whoever isn't in a final state."""
+        self.events.note("cancelled")
+        for member in self.members.values():
+            if not member.state.final:
+                self._move(member, State.CANCELLED)
+
     def check_quorum(self, *, final: bool) -> None:
         """Make sure that enough members have delivered (`final`), or still can.
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coordinator.campaign_commands import status
+from coordinator.campaign_commands import cancel, status, watch
 from coordinator.enrolment_commands import (
     approve,
     digest,
@@ -143,8 +143,15 @@ def superlink(folder: HomeArgument) -> None:
 
 
 @app.command()
-def run(folder: HomeArgument, name: NameArgument) -> None:
-    """Run a campaign: collect, merge, evaluate, report. Exits with 0 only if there is a merged model."""
+def run(
+    folder: HomeArgument,
+    name: NameArgument,
+    reopen: Annotated[bool, typer.Option("--reopen", help="Even if the campaign was cancelled.")] = False,
+) -> None:
+    """Run a campaign: collect, merge, evaluate, report. Exits with 0 only if there is a merged model.
+
+    A run continues where the one before it ended, however that ended, and takes in members that were too late.
+    """
     from rich.console import Console
 
     from coordinator.home import Home
@@ -160,7 +167,7 @@ def run(folder: HomeArgument, name: NameArgument) -> None:
     def show(event: dict[str, Any]) -> None:
         typer.echo(f"{time.strftime('%H:%M:%S', time.localtime(event['time']))}  {sentence(event)}")
 
-    run_campaign(found, show)
+    run_campaign(found, show, reopen=reopen)
     Console().print(results_table(from_json((found.merged / "report.json").read_text())))
     typer.echo(f"merged model, card, receipt and report: {found.merged}")
 
@@ -217,5 +224,7 @@ for command in (
     renew_certificate,
     renew_authority,
     status,
+    watch,
+    cancel,
 ):
     app.command()(command)

@@ -389,6 +389,10 @@ class CampaignFolder:
         """Write down how a run ended."""
         self.home.journal.end(self.key, self.path.name, {**outcome, "time": time.time()})
 
+    def cancel(self, *, cancelled: bool = True) -> None:
+        """Write down that the campaign is cancelled, or that it is taken up again."""
+        self.home.journal.cancel(self.key, self.path.name, cancelled=cancelled)
+
     def forget_outcome(self) -> None:
         """Start a new run."""
         self.home.journal.end(self.key, self.path.name, None)

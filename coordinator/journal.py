@@ -40,6 +40,7 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX events_of ON events (campaign, id);
     """,
+    "ALTER TABLE campaigns ADD COLUMN cancelled REAL",
 )
 """What makes each version of the schema of the one before; the file's version is how many were applied."""
 
@@ -52,12 +53,14 @@ class Course:
         started: When it was first run, or None.
         deadline: When its deadline is; None before it is run.
         outcome: How the last run ended; None while one is on, or after one that died.
+        cancelled: When it was cancelled, or None.
 
     """
 
     started: float | None = None
     deadline: float | None = None
     outcome: Mapping[str, Any] | None = None
+    cancelled: float | None = None
 
 
 @dataclass(frozen=True)
@@ -124,11 +127,18 @@ class Journal:
         """Return how a campaign went so far."""
         with self._reading() as db:
             row = db.execute(
-                "SELECT started, deadline, outcome FROM campaigns WHERE digest = ?", (campaign,)
+                "SELECT started, deadline, outcome, cancelled FROM campaigns WHERE digest = ?", (campaign,)
             ).fetchone()
         if row is None:
             return Course()
-        return Course(row[0], row[1], json.loads(row[2]) if row[2] else None)
+        return Course(row[0], row[1], json.loads(row[2]) if row[2] else None, row[3])
+
+    def cancel(self, campaign: str, name: str, *, cancelled: bool = True) -> None:
+        """Write down that a campaign is cancelled, or that it is taken up again."""
+        with self._writing() as db:
+            self._know(db, campaign, name)
+            now = time.time() if cancelled else None
+            db.execute("UPDATE campaigns SET cancelled = ? WHERE digest = ?", (now, campaign))
 
     def end(self, campaign: str, name: str, outcome: Mapping[str, Any] | None) -> None:
         """Write down how a run ended, or with None that another one begins."""
@@ -238,10 +248,23 @@ class Journal:
         if self._opened is None:
             db = sqlite3.connect(self.path, timeout=self._wait, isolation_level=None, check_same_thread=False)
             weakref.finalize(self, db.close)
-            db.execute("PRAGMA journal_mode = WAL")
+            self._write_ahead(db)
             migrate(db, self.path, MIGRATIONS)
             self._opened = db
         return self._opened
+
+    def _write_ahead(self, db: sqlite3.Connection) -> None:
+        """Bring a new file into WAL mode. SQLite doesn't wait by itself for another process that does the same."""
+        until = time.monotonic() + self._wait
+        while True:
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
 
 
 @contextmanager
@@ -285,6 +308,10 @@ def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest says where, not what
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours.
@@ -297,7 +324,7 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest says where, not what
+        code = _code(error)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise JournalError(
                 f"the journal {path} is locked: another program has been writing to it for a long time",

@@ -11,7 +11,7 @@ from protos import update_pb2
 
 
 class State(Enum):
-    """How far a member is. The last four are final for a run: nothing more comes of them in it."""
+    """How far a member is. The last five are final for a run: nothing more comes of them in it."""
 
     ABSENT = "absent"
     CONNECTED = "connected"
@@ -23,6 +23,7 @@ class State(Enum):
     REFUSED = "refused"
     MISSING = "missing"
     WITHDRAWN = "withdrawn"
+    CANCELLED = "cancelled"
 
     @property
     def owner(self) -> str:
@@ -32,7 +33,7 @@ class State(Enum):
     @property
     def final(self) -> bool:
         """Whether the member has nothing more to do before the merge."""
-        return self in (State.MERGED, State.REFUSED, State.MISSING, State.WITHDRAWN)
+        return self in (State.MERGED, State.REFUSED, State.MISSING, State.WITHDRAWN, State.CANCELLED)
 
 
 _OWNERS = {
@@ -46,6 +47,7 @@ _OWNERS = {
     State.REFUSED: "operator of the site",  # to mend it, for the next run
     State.MISSING: "operator of the site",
     State.WITHDRAWN: "",
+    State.CANCELLED: "",
 }
 
 
@@ -101,6 +103,7 @@ REASONS = {
     "(there: onebasin site accept)",
     pb.Refusal.REASON_UNSIGNED: "was asked something that this coordinator did not sign, or not for it",
     pb.Refusal.REASON_SUM: "can't do this stage of the secure sum, or not again",
+    pb.Refusal.REASON_CLEARED: "was merged already, and has removed its update since",
     pb.Refusal.REASON_STALE: "was asked too late or twice; compare the clocks of both machines",
 }
 """What a refusal's number says, after "site X"."""

@@ -17,6 +17,8 @@ _NEXT = {
     "stopped": "its run died; continue: onebasin coordinator run",
     "failed": "mend what the last run says, and run it again",
     "merged": "",
+    "cancelling": "the sites are being told to stop",
+    "cancelled": "take it up again: onebasin coordinator run --reopen",
 }
 """What each state of a campaign waits for; a state that is not here comes from what is here by a command."""
 
@@ -28,7 +30,7 @@ class Overview:
     Attributes:
         campaign: Its name.
         digest: Its digest, hexadecimal.
-        state: ``new``, ``running``, ``stopped``, ``failed`` or ``merged``.
+        state: ``new``, ``running``, ``stopped``, ``failed``, ``merged``, ``cancelling`` or ``cancelled``.
         next: What to do, if anything.
         started: When it was first run, or None.
         deadline: When its deadline is, or None.
@@ -68,9 +70,12 @@ def overview(folder: CampaignFolder) -> Overview:
     known = folder.home.journal.standings(folder.key)
     absent = State.ABSENT
     nobody = Standing(absent.value, absent.owner, "", "", course.started or 0.0)
+    held = folder.held()
     state = (
-        "running"
-        if folder.held()
+        ("cancelling" if held else "cancelled")
+        if course.cancelled is not None
+        else "running"
+        if held
         else "new"
         if course.started is None
         else "stopped"

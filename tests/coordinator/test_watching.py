@@ -8,8 +8,8 @@ from contextlib import ExitStack
 import pytest
 
 from coordinator import superlink, watching
-from coordinator.watching import RunFailedError, run, sentence
-from protos.errors import FederationError
+from coordinator.watching import RunFailedError, cancel, run, sentence, watch
+from protos.errors import CancelledError, ConfigurationError, FederationError
 
 
 @pytest.fixture
@@ -114,7 +114,105 @@ def test_an_interruption_stops_the_run_and_says_so(folder, monkeypatch, flower):
     assert folder.outcome()["exit_code"] == 130
 
 
+def run_is_on(folder, *steps):
+    """Hold a campaign, as a run does, and let it end with the last of some steps."""
+    holding = ExitStack()
+    holding.enter_context(folder.alone())
+    *before, last = steps
+    return holding, [*before, lambda: (last(), holding.close())]
+
+
+def test_a_run_that_is_on_is_watched_from_its_beginning_to_its_end(folder, monkeypatch):
+    events, seen = folder.log(), []
+    events.note("started")
+    events.note("disconnected", "fog")  # of an earlier run
+    events.note("started")
+    events.note("connected", "fog")
+    holding, steps = run_is_on(
+        folder,
+        lambda: events.note("merged", models=1),
+        lambda: folder.end(ok=True, exit_code=0),
+    )
+    during(monkeypatch, *steps)
+    with holding:
+        watch(folder, lambda event: seen.append(event["event"]))
+    assert seen == ["started", "connected", "merged"]
+
+
+def test_watching_a_run_that_ended_badly_ends_with_its_exit_code(folder):
+    folder.log().note("started")
+    folder.end(ok=False, exit_code=9, what="too few", fix="mend them")
+    with pytest.raises(RunFailedError, match="too few") as caught:
+        watch(folder, lambda _: None)
+    assert caught.value.exit_code == 9
+
+
+def test_watching_when_no_run_is_on_says_so(folder):
+    with pytest.raises(FederationError, match="no run is on") as caught:
+        watch(folder, lambda _: None)
+    assert "onebasin coordinator run" in caught.value.fix
+
+
+def test_a_run_that_is_on_is_cancelled_and_its_end_awaited(folder, monkeypatch):
+    seen = []
+    holding, steps = run_is_on(
+        folder,
+        lambda: folder.log().note("stopped", "fog", step=3, steps=9),
+        lambda: folder.end(ok=False, exit_code=18, what="it was cancelled", fix=""),
+    )
+    during(monkeypatch, *steps)
+    monkeypatch.setattr(superlink, "submit", lambda folder: pytest.fail("another run was started"))
+    with holding:
+        cancel(folder, lambda event: seen.append(event["event"]))
+    assert seen == ["stopped"]
+    assert folder.course().cancelled is not None
+
+
+def test_a_campaign_that_is_not_running_is_cancelled_by_a_run_that_tells_the_sites(folder, monkeypatch):
+    during(monkeypatch, lambda: folder.end(ok=False, exit_code=18, what="it was cancelled", fix=""))
+    folder.end(ok=False, exit_code=9, what="too few", fix="")
+    cancel(folder, lambda _: None)
+    assert folder.outcome()["exit_code"] == 18
+
+
+def test_a_campaign_is_cancelled_even_if_no_site_can_be_told(folder, monkeypatch):
+    def unreachable(folder):
+        raise FederationError("flwr run failed", "is the SuperLink running?")
+
+    monkeypatch.setattr(superlink, "submit", unreachable)
+    with pytest.raises(FederationError):
+        cancel(folder, lambda _: None)
+    assert folder.course().cancelled is not None
+    assert folder.outcome()["exit_code"] == 18
+
+
+def test_a_run_that_ended_well_just_before_is_not_cancelled(folder, monkeypatch):
+    during(monkeypatch, lambda: folder.end(ok=True, exit_code=0))
+    with pytest.raises(ConfigurationError, match="was merged before it could be cancelled"):
+        cancel(folder, lambda _: None)
+    assert folder.course().cancelled is None
+
+
+def test_a_cancelled_campaign_is_not_run_again_without_saying_so(folder, monkeypatch):
+    folder.cancel()
+    with pytest.raises(CancelledError, match="was cancelled") as caught:
+        run(folder, lambda _: None)
+    assert "--reopen" in caught.value.fix
+    during(monkeypatch, lambda: folder.end(ok=True, exit_code=0))
+    run(folder, lambda _: None, reopen=True)
+    assert folder.course().cancelled is None
+
+
 SENTENCES = {
+    "cancelled: telling the sites to stop adapting": {"event": "cancelled"},
+    "fog: stopped at step 3 of 9; its checkpoint is kept": {
+        "event": "stopped",
+        "site": "fog",
+        "step": 3,
+        "steps": 9,
+    },
+    "fog: not-stopped it is away": {"event": "not-stopped", "site": "fog", "message": "it is away"},
+    "fog: has the receipt for its update": {"event": "receipted", "site": "fog"},
     "started": {"event": "started"},
     "fog: was merged by the journal, and is absent by the merge state": {
         "event": "corrected",
