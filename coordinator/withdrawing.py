@@ -108,6 +108,11 @@ def _without(
             f"campaign {folder.path.name} needs {needed} sites, and without {site} it would have {len(remaining)}",
             "withdraw it nevertheless: --force",
         )
+    if site in folder.campaign.rules.required and not force:
+        raise QuorumError(
+            f"by the rules of campaign {folder.path.name} nothing is merged without site {site}",
+            "withdraw it nevertheless: --force",
+        )
     return entry, remaining
 
 
