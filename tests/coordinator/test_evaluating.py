@@ -49,6 +49,8 @@ def no_report(monkeypatch):
 def run(make_grid):
     def ran(world, reaction, **options):
         def react(node, site, request, before):
+            if request.WhichOneof("what") == "adopt" and not request.adopt.digest:
+                return pb.Reply(adopted=pb.Adopted())  # what was delivered stays, to be looked at
             return reaction(site, request, before) if request.WhichOneof("what") == "evaluate" else ...
 
         grid = make_grid(world, react=react, **options)

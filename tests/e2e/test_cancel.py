@@ -12,7 +12,7 @@ from coordinator.watching import RunFailedError
 from protos.errors import CancelledError
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-STEPS = 100
+STEPS = 40
 
 
 @pytest.fixture
