@@ -4,6 +4,7 @@ Each site holds a model of the size of HRDA-DAFormer R101 (48 M float32 paramete
 random values. Nothing is trained: what is measured is the way from the first request to the merged file.
 
     python benchmarks/federation.py --sites 2 4 8
+    python benchmarks/federation.py --sites 3 8 --only onebasin "secure sum" --no-evaluation
 """
 
 from __future__ import annotations
@@ -160,7 +161,9 @@ def federation(
         yield home, sites, fleet
 
 
-def ours(folder: Path, base: Path, models: list[Path], submit: SubmitSettings, evaluate: bool) -> Measured:
+def ours(
+    folder: Path, base: Path, models: list[Path], submit: SubmitSettings, evaluate: bool, privacy: str = "sealed"
+) -> Measured:
     """Run a campaign in which every site's update is ready.
 
     With `evaluate`, each site is sent the mid-point too; having random weights, none has scores for it.
@@ -170,7 +173,9 @@ def ours(folder: Path, base: Path, models: list[Path], submit: SubmitSettings, e
             "benchmark",
             base,
             members={site.name: site.request().keys for site in sites},
-            rules=Rules(deadline_seconds=3600, patience_seconds=600, evaluate=evaluate),
+            rules=Rules(
+                deadline_seconds=3600, patience_seconds=600, evaluate=evaluate, deliver=evaluate, privacy=privacy
+            ),
         )
         from safetensors.numpy import load_file
 
@@ -187,8 +192,13 @@ def ours(folder: Path, base: Path, models: list[Path], submit: SubmitSettings, e
         with meter.running():
             run_campaign(campaign, note)
             after = wire(fleet)
-    seconds = times["merged"] - times["asked"]
+    seconds = times["merged"] - times["summing" if privacy == "secure-sum" else "asked"]
     return Measured(seconds, after[0] - before[0], after[1] - before[1], meter.peaks)
+
+
+def summed(folder: Path, base: Path, models: list[Path], submit: SubmitSettings, evaluate: bool) -> Measured:
+    """Run a campaign as `ours` does, as a secure sum."""
+    return ours(folder, base, models, submit, evaluate, "secure-sum")
 
 
 def fedavg(folder: Path, base: Path, models: list[Path], submit: SubmitSettings, evaluate: bool) -> Measured:
@@ -212,6 +222,9 @@ def fedavg(folder: Path, base: Path, models: list[Path], submit: SubmitSettings,
     return Measured(seconds, after[0] - before[0], after[1] - before[1], meter.peaks)
 
 
+WAYS = {"onebasin": ours, "secure sum": summed, "FedAvg": fedavg}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -221,7 +234,7 @@ def main() -> None:
     parser.add_argument("--part-mebibytes", type=int, default=SubmitSettings.part_mebibytes)
     parser.add_argument("--at-once", type=int, default=SubmitSettings.at_once)
     parser.add_argument("--no-evaluation", action="store_true", help="don't send the merged model to the sites")
-    parser.add_argument("--only", choices=["onebasin", "FedAvg"], help="measure one of the two")
+    parser.add_argument("--only", choices=WAYS, nargs="+", default=["onebasin", "FedAvg"], help="what is measured")
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
@@ -241,12 +254,10 @@ def main() -> None:
         console.print(f"parts of {submit.part_mebibytes} MiB, {submit.at_once} at once")
         for n in options.sites:
             found[n] = {}
-            for which, measure in (("onebasin", ours), ("FedAvg", fedavg)):
-                if options.only not in (None, which):
-                    continue
+            for which in options.only:
                 place = folder / f"{which}-{n}"
                 place.mkdir()
-                found[n][which] = measure(place, base, models[:n], submit, not options.no_evaluation)
+                found[n][which] = WAYS[which](place, base, models[:n], submit, not options.no_evaluation)
                 console.print(f"{n} sites, {which}: {found[n][which].seconds:.1f} s", highlight=False)
                 subprocess.run(["rm", "-rf", str(place)], check=True)
     console.print(table(found, payload))
@@ -293,9 +304,15 @@ def ratios(found: dict[int, dict[str, Measured]], payload: int) -> Iterator[str]
             growth = found[many][which].peaks[role] / found[few][which].peaks[role]
             yield f"{which}: {role} peak at {many} sites / at {few} sites = {growth:.2f}"
     for n, row in found.items():
-        if len(row) < 2:
-            continue
-        yield f"{n} sites: seconds, onebasin / FedAvg = {row['onebasin'].seconds / row['FedAvg'].seconds:.2f}"
+        ours = row.get("onebasin")
+        if ours and "FedAvg" in row:
+            yield f"{n} sites: seconds, onebasin / FedAvg = {ours.seconds / row['FedAvg'].seconds:.2f}"
+        if ours and "secure sum" in row:
+            hidden = row["secure sum"]
+            yield (
+                f"{n} sites: secure sum / sealed, seconds {hidden.seconds / ours.seconds:.2f}, "
+                f"bytes up {hidden.up / ours.up:.3f}"
+            )
 
 
 if __name__ == "__main__":

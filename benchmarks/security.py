@@ -34,16 +34,18 @@ from rich.table import Table
 from protos import dtypes, fixedpoint, signing
 from protos.boundary import BatchNorm
 from protos.manifest import Manifest, TensorSpec
-from protos.securesum import keystream, layout
+from protos.securesum import keystream, layout, wide
 from protos.securesum import site as site_side
 from protos.securesum.agreement import Agreement, default_threshold
 from protos.securesum.coordinator import Advertising
 from protos.securesum.keystream import Mask
 from protos.securesum.layout import SUM, Layout, Vector
-from protos.securesum.total import MaskedTotal
+from protos.securesum.total import MaskedSum
 from protos.securesum.wide import WORD, Words
 
 UPDATE = bytes(32)
+BLOCK = 1 << 18
+"""Words that are read at a time."""
 SAMPLE = 1 << 20
 """Parameters that errors are looked for in; they are of one kind, so a sample will do."""
 
@@ -134,6 +136,31 @@ class Cost:
     error: float = float("nan")
 
 
+class Added:
+    """The sum of masked values, in memory: a coordinator has each site's in a file, and adds them as it reads."""
+
+    def __init__(self, vectors: Layout) -> None:
+        self._vectors = vectors
+        self._sums = {key: np.zeros(vector.words, WORD) for key, vector in vectors.items()}
+
+    def add(self, read: Callable[[Vector, int, int], Words]) -> None:
+        """Add a site's values."""
+        for vector, start, stop in blocks(self._vectors):
+            wide.add(self(vector, start, stop), read(vector, start, stop), vector.width)
+
+    def __call__(self, vector: Vector, start: int, stop: int) -> Words:
+        """Return some of a vector's words."""
+        return self._sums[vector.key][start * vector.width : stop * vector.width]
+
+
+def blocks(vectors: Layout) -> Iterator[tuple[Vector, int, int]]:
+    """Cut all vectors into blocks of about 2 MiB."""
+    for vector in vectors.values():
+        step = BLOCK // vector.width
+        for start in range(0, vector.size, step):
+            yield vector, start, min(start + step, vector.size)
+
+
 class Masking:
     """A site's masked values, computed when they are asked for and timed."""
 
@@ -192,7 +219,7 @@ def ours(models: Models, count: int, dropped: int) -> Cost | None:
         for site in sites:
             sharing = sharing.take(site, said[site])
         masking, deliveries = sharing.close()
-    total = MaskedTotal(vectors)
+    added = Added(vectors)
     for i, site in enumerate(sites):
         with at_site("keys and shares"):
             states[site] = states[site].receive(deliveries[site], UPDATE)
@@ -201,7 +228,7 @@ def ours(models: Models, count: int, dropped: int) -> Cost | None:
             continue
         source, before = Masking(states[site], models, vectors, i, at_site), at_site.seconds.get("mask", 0.0)
         started = time.process_time()
-        total.fold(site, source)
+        added.add(source)
         spent = time.process_time() - started - (at_site.seconds["mask"] - before)
         here.seconds["fold and make values"] = here.seconds.get("fold and make values", 0.0) + spent
         header = states[site].statement(dict.fromkeys(vectors, bytes(32)), keys[site])
@@ -223,17 +250,24 @@ def ours(models: Models, count: int, dropped: int) -> Cost | None:
         sent(envelope, up, site)
     with here("secrets"):
         masks = revealing.close()
+    total = MaskedSum(vectors, [added], masks)
     with here("unmask"):
-        total.unmask(masks, revealing.survivors)
+        for vector, start, stop in blocks(vectors):
+            if vector.part == SUM:
+                total.parameter(vector.name, start, stop)
+        for layer in models.manifest.layers:
+            total.statistics(layer)
     merged = list(range(count - dropped))
     error = max(
         float(
             np.abs(
-                fixedpoint.mean(total.parameter(name, 0, SAMPLE), len(merged)).astype(np.longdouble)
+                fixedpoint.mean(total.parameter(name, 0, min(spec.size, SAMPLE)), len(merged)).astype(
+                    np.longdouble
+                )
                 - models.mean(name, merged)
             ).max(initial=0)
         )
-        for name in models.manifest.parameters
+        for name, spec in models.manifest.parameters.items()
     )
     here.seconds["fold and make values"] -= making(models, len(merged))
     here.seconds["fold"] = here.seconds.pop("fold and make values")
@@ -249,8 +283,8 @@ def making(models: Models, count: int) -> float:
     started = time.process_time()
     for vector in layout.layout(models.manifest).values():
         if vector.part == SUM:
-            for start in range(0, vector.size, 1 << 18):
-                models.values(1, vector.name, start, start + (1 << 18))
+            for start in range(0, vector.size, BLOCK):
+                models.values(1, vector.name, start, start + BLOCK)
     return (time.process_time() - started) * count
 
 

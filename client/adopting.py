@@ -55,16 +55,9 @@ def adopt(joined: Joined, base: TensorFile, request: pb.Adopt, delivered: Delive
         log.info("the receipt for this site's update is here")
         return
     statistics, sets = _statistics(joined, base.manifest, request, delivered)
-    metadata = {
-        "format": "pt",
-        "model": campaign.message.model,
-        "classes": str(campaign.message.classes),
-        "campaign": campaign.digest.hex(),
-        "base": campaign.message.base_digest.hex(),
-    }
     part = joined.folder / f"part-{MODEL}"
     with delivered.open(request.digest) as parameters:
-        specs, digests = merged.write(part, base, parameters, statistics, metadata, sets)
+        specs, digests = merged.write(part, base, parameters, statistics, merged.metadata(campaign), sets)
     if request.buffer_sets and model_digest(specs, digests).hex() != receipt.merged.digest:
         part.unlink()
         raise UpdateRefusedError(f"site {site.name}: the merged model is not the one that the receipt names")

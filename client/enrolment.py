@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from client.site import Site
-from protos import files
+from protos import enrolment, files
 from protos.enrolment import Welcome, check_fingerprint
 from protos.errors import ConfigurationError, SignatureError
 
@@ -24,7 +24,7 @@ def take(site: Site, path: Path, fingerprint: str = "") -> Welcome:
         SignatureError: It was changed after it was signed, or by its fingerprint is not the coordinator's.
 
     """
-    content = _content(path)
+    content = enrolment.read_file(path, "welcome")
     welcome = Welcome.parse(content, str(path))
     message = welcome.message
     if message.site != site.name or message.request_digest != site.request().digest:
@@ -58,10 +58,3 @@ def _check_newer(welcome: Welcome, known: Welcome, path: Path) -> None:
     # An old welcome is a true one, but it may bring back a certificate authority that was given up.
     if welcome.message.issued_unix < known.message.issued_unix:
         raise ConfigurationError(f"{path} is older than the welcome that is here already", "take the newest one")
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"can't read the welcome {path}: {error.strerror}") from error

@@ -54,6 +54,7 @@ def judge(joined: Joined, request: pb.Evaluate, delivered: Delivered) -> list[pb
 
     """
     site = joined.site
+    _check_allowed(request, joined)
     if site.settings.resources.threads:
         torch.set_num_threads(site.settings.resources.threads)
     data = open_evaluation(site.settings.data, site.folder)
@@ -64,10 +65,6 @@ def judge(joined: Joined, request: pb.Evaluate, delivered: Delivered) -> list[pb
         entry.set: {b.layer: boundary.batch_norm(b) for b in entry.batch_norms} for entry in request.buffer_sets
     }
     states = _States(joined, delivered, sets)
-    if joined.campaign.rules.buffers not in MEASURED | {"recalibrated"} and any(
-        candidate.buffers.kind == pb.Candidate.KIND_RECALIBRATED for candidate in request.candidates
-    ):
-        raise ForbiddenError(f"site {site.name}: the campaign's rules know no recalibration")
     pictures = files.make_folder(joined.folder / "pictures")
     _picture(pictures / "image.png", example.images[0].permute(1, 2, 0).numpy())
     _picture(pictures / "ground-truth.png", labels.colour(example.labels[0].numpy()))
@@ -87,6 +84,25 @@ def judge(joined: Joined, request: pb.Evaluate, delivered: Delivered) -> list[pb
             )
         )
     return scores
+
+
+def _check_allowed(request: pb.Evaluate, joined: Joined) -> None:
+    """Refuse what the campaign's rules have no use for.
+
+    Parameters can be made up so that a model's scores tell its statistics, and the other way round. So half of the
+    site's own model is judged with another half only where the merged model is to consist of the two.
+    """
+    rules, own = joined.campaign.rules, pb.Candidate.KIND_OWN
+    if not rules.evaluate:
+        raise ForbiddenError(f"site {joined.site.name}: by the campaign's rules no scores leave")
+    for candidate in request.candidates:
+        parameters, buffers = candidate.parameters.kind, candidate.buffers.kind
+        if buffers == pb.Candidate.KIND_RECALIBRATED and rules.buffers not in MEASURED | {"recalibrated"}:
+            raise ForbiddenError(f"site {joined.site.name}: the campaign's rules know no recalibration")
+        if (parameters == own) != (buffers == own) and (parameters == own or rules.buffers != "own"):
+            raise ForbiddenError(
+                f"site {joined.site.name}: by the rules its parameters and statistics are not judged apart"
+            )
 
 
 class _States:

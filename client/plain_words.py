@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from protos import code, signing
-from protos.campaign import MEASURED, Campaign
+from protos.campaign import MEASURED, SECURE_SUM, Campaign
+from protos.securesum.agreement import NONCE_BYTES, Agreement
 
 _PRIVACY = {
     "sealed": "updates are encrypted to the coordinator, which reads each of them",
@@ -41,7 +42,7 @@ def rules(campaign: Campaign, site: str) -> list[tuple[str, str]]:
         ("deadline", f"{_duration(said.deadline_seconds)} from its first run; {_AT_DEADLINE[said.at_deadline]}"),
         ("patience", f"a site that is silent for {_duration(said.patience_seconds)} is given up"),
         ("sends", f"once: the {said.copy}'s parameters and BatchNorm statistics, signed by site {site}"),
-        ("privacy", f"{said.privacy}: {_PRIVACY[said.privacy]}"),
+        ("privacy", f"{said.privacy}: {_PRIVACY[said.privacy]}{_unless(campaign)}"),
         ("code", _code(said.code_digest)),
     ]
     if said.required:
@@ -69,6 +70,17 @@ def leaves(campaign: Campaign, address: str) -> list[str]:
         "digests, and a nonce; how far adapting is (state, phase, step, steps, time left); the number of a reason "
         "if something is refused.",
     ]
+    if said.privacy == SECURE_SUM:
+        found[0] = (
+            f"The update below is masked before it leaves: {whom} gets numbers that look like noise, and learns "
+            f"their sum over {said.minimum_sites} sites at least. It learns nothing else of them"
+            f"{_unless(campaign)}."
+        )
+        found.insert(
+            1,
+            "Beside it: keys that are made for this sum alone, shares of two secrets, each encrypted to another "
+            "member, and signatures for who takes part.",
+        )
     if said.compare_single_models:
         found[0] = f"The update below goes to {whom}, and from there this site's model to the other members."
     if said.buffers in MEASURED:
@@ -82,6 +94,14 @@ def leaves(campaign: Campaign, address: str) -> list[str]:
         )
     found.append("What the merged model itself tells about this site's images is not protected by any of this.")
     return found
+
+
+def _unless(campaign: Campaign) -> str:
+    """Say how many members a secure sum withstands; nothing in another mode."""
+    if campaign.rules.privacy != SECURE_SUM:
+        return ""
+    most = Agreement.of(campaign, bytes(NONCE_BYTES)).tolerated
+    return f", unless more than {most} other member{'' if most == 1 else 's'} side with the coordinator"
 
 
 def _code(digest: str) -> str:

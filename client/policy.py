@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from protos import signing
-from protos.campaign import PRIVACY, Campaign
+from protos.campaign import PRIVACY, SECURE_SUM, Campaign
 from protos.errors import ConfigurationError, PolicyError
 
 _STRENGTH = {name: place for place, name in enumerate(PRIVACY)}
-_MASKED = "secure-sum"
-"""The one mode in which the coordinator doesn't see a single site's statistics."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class Policy:
     """
 
     weakest_privacy: str = "sealed"
-    """``plain``, ``sealed`` or ``secure-sum``: campaigns of a weaker mode are forbidden."""
+    """``sealed`` or ``secure-sum``: campaigns of a weaker mode are forbidden."""
     fewest_sites: int = 1
     """A merge of fewer updates than this is forbidden: the fewer there are, the more it says of each."""
     members: tuple[str, ...] = ()
@@ -64,8 +62,8 @@ class Policy:
         if rules.compare_single_models and not self.compare_single_models:
             said = "shows single sites' models to the others (compare_single_models)"
             self._forbid(campaign, site, said, "compare_single_models")
-        if rules.privacy != _MASKED and not self.counts_in_clear:
-            said = f"lets the coordinator see BatchNorm counts, as any but {_MASKED!r} does"
+        if rules.privacy != SECURE_SUM and not self.counts_in_clear:
+            said = f"lets the coordinator see BatchNorm counts, as any but {SECURE_SUM!r} does"
             self._forbid(campaign, site, said, "counts_in_clear")
 
     def _knows(self, name: str, key: bytes) -> bool:

@@ -14,8 +14,6 @@ from protos.errors import ConfigurationError
 from protos.preflight import BAD, GOOD, UNCHECKED, WARNING, Finding
 
 _KEYS = ("signing.pem", "agreement.pem", "node")
-_LITTLE = 2_000_000_000
-"""Bytes for logs and Flower's own files."""
 _COPIES = 8
 """Files of the base's size that a campaign may need: base, checkpoint with optimizer, outbox, delivered models."""
 _WELCOME = "take in a new welcome from the coordinator: onebasin site join"
@@ -64,7 +62,7 @@ def _request(site: Site) -> Iterator[Finding]:
 def _disk(site: Site) -> Iterator[Finding]:
     joined = _joined(site)
     size = joined.base.stat().st_size if joined is not None and joined.base.exists() else 0
-    yield from preflight.disk(site.folder, _LITTLE + _COPIES * size)
+    yield from preflight.disk(site.folder, preflight.LITTLE + _COPIES * size)
 
 
 def _gpu(site: Site) -> Iterator[Finding]:

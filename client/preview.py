@@ -7,6 +7,9 @@ these bytes, whatever the size of a part::
     8 bytes       length of the reply, little-endian
     the reply     protobuf: onebasin.v1.Reply with the field `header`, a Signed (purpose, payload, signature)
     the rest      the parameters' values in the header's order, raw and little-endian, nothing in between
+
+In a secure sum no header leaves, and no value as it is: the reply is the one with `summed`, what the site signs
+for its masked vectors, and the rest are these vectors' words. They are there only while the sum is on.
 """
 
 from __future__ import annotations
@@ -19,10 +22,13 @@ from typing import Any
 from client.outbox import Outbox
 from client.plain_words import leaves
 from client.site import Joined
-from protos import dtypes, files, signing, update_pb2
+from client.summing import Summing
+from protos import dtypes, files, securesum_pb2, signing, update_pb2
 from protos import messages_pb2 as pb
-from protos.campaign import COPIES
-from protos.errors import AdaptationError
+from protos.campaign import COPIES, SECURE_SUM
+from protos.errors import AdaptationError, SecureSumError
+from protos.securesum.layout import Layout, layout
+from protos.tensorfile import TensorFile
 
 LENGTH = struct.Struct("<Q")
 
@@ -74,6 +80,7 @@ class Preview:
         layers: The BatchNorm layers; their statistics stand in the header.
         header_bytes: Bytes of the reply that carries the header.
         sentences: What else leaves, and to whom.
+        masked: Whether parameters and statistics leave under masks: `parameters` are the masked vectors then.
 
     """
 
@@ -83,6 +90,7 @@ class Preview:
     layers: tuple[Layer, ...]
     header_bytes: int
     sentences: tuple[str, ...]
+    masked: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -94,6 +102,7 @@ class Preview:
         return {
             "digest": self.digest,
             "bytes": self.nbytes,
+            "masked": self.masked,
             "header": {"bytes": self.header_bytes, **self.fields},
             "parameters": [{**vars(tensor), "shape": list(tensor.shape)} for tensor in self.parameters],
             "batch_norms": [vars(layer) for layer in self.layers],
@@ -110,6 +119,8 @@ def preview(joined: Joined) -> Preview:
 
     """
     outbox = _ready(joined)
+    if joined.campaign.rules.privacy == SECURE_SUM:
+        return _masked(joined, outbox)
     header = outbox.header()
     fields = {
         "wire_version": str(header.wire_version),
@@ -125,7 +136,7 @@ def preview(joined: Joined) -> Preview:
         fields=fields,
         parameters=tuple(map(_tensor, header.parameters)),
         layers=tuple(Layer(entry.layer, len(entry.mean), entry.count) for entry in header.batch_norms),
-        header_bytes=len(_reply(outbox)),
+        header_bytes=len(signing.encode(pb.Reply(header=outbox.envelope()))),
         sentences=tuple(leaves(joined.campaign, joined.site.address)),
     )
 
@@ -137,18 +148,30 @@ def write_bytes(joined: Joined, path: Path) -> int:
 
     Raises:
         AdaptationError: There is no update yet.
+        SecureSumError: It is to leave under masks, and is not masked.
         UpdateRefusedError: The model in the outbox is not the one that was signed.
         StorageError: The file can't be written.
 
     """
-    outbox = _ready(joined)
-    reply = _reply(outbox)
+    outbox, summing = _ready(joined), Summing(joined)
+    if joined.campaign.rules.privacy == SECURE_SUM:
+        if not summing.words_file.exists():
+            raise SecureSumError(
+                f"site {joined.site.name}: nothing of campaign {joined.campaign.name} is masked now, "
+                "and nothing leaves without masks",
+                "look again while the sum is on; `onebasin site preview` without --bytes lists what it will be",
+            )
+        reply, read = signing.encode(pb.Reply(summed=summing.masked())), summing.words
+        names = list(_vectors(joined))
+    else:
+        reply, read = signing.encode(pb.Reply(header=outbox.envelope())), outbox.parameters
+        names = [parameter.name for parameter in outbox.header().parameters]
     written = 0
     with files.atomic(path, mode=0o600, durable=False) as file:
         file.write(LENGTH.pack(len(reply)))
         written += file.write(reply)
-        for parameter in outbox.header().parameters:  # one by one: a model needn't fit into memory
-            written += file.write(outbox.parameters([parameter.name]))
+        for name in names:  # one by one: a model needn't fit into memory
+            written += file.write(read([name]))
     return written
 
 
@@ -162,8 +185,38 @@ def _ready(joined: Joined) -> Outbox:
     return outbox
 
 
-def _reply(outbox: Outbox) -> bytes:
-    return signing.encode(pb.Reply(header=outbox.envelope()))
+def _masked(joined: Joined, outbox: Outbox) -> Preview:
+    """Look at what leaves in a secure sum: vectors of masked words, and what the site signs for them."""
+    signed = Summing(joined).masked()
+    fields, listed, reply = {"masks": "are agreed on with the other sites when the sum is made"}, {}, b""
+    if signed is not None:
+        statement = signing.decode(signed.payload, securesum_pb2.Masked, f"site {joined.site.name}")
+        fields = {
+            "agreement": statement.agreement.hex(),
+            "site": statement.site,
+            "roster": statement.roster.hex(),
+            "sharers": ", ".join(statement.sharers),
+            "signature": signed.signature.hex(),
+        }
+        listed = {vector.key: vector.sha256.hex() for vector in statement.vectors}
+        reply = signing.encode(pb.Reply(summed=signed))
+    return Preview(
+        digest=outbox.digest().hex(),
+        fields=fields,
+        parameters=tuple(
+            Tensor(key, "uint64", (vector.words,), vector.nbytes, listed.get(key, ""))
+            for key, vector in _vectors(joined).items()
+        ),
+        layers=(),
+        header_bytes=len(reply),
+        sentences=tuple(leaves(joined.campaign, joined.site.address)),
+        masked=True,
+    )
+
+
+def _vectors(joined: Joined) -> Layout:
+    with TensorFile(joined.base) as base:
+        return layout(base.manifest)
 
 
 def _tensor(parameter: update_pb2.Parameter) -> Tensor:

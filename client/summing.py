@@ -90,19 +90,20 @@ class Summing:
             log.info("secure sum: this site is at stage %s", type(state).__name__.lower())
         return said
 
-    def words(self, keys: Iterable[str]) -> bytes:
-        """Read masked vectors to be sent, one after the other, and check them against what was signed.
+    def words(self, names: Iterable[str]) -> bytes:
+        """Read masked vectors to be sent, by their keys, one after the other; check them against what was signed.
 
         Raises:
             SecureSumError: There are none at this stage.
-            UpdateRefusedError: A key is no vector's, or the file is not what was signed.
+            UpdateRefusedError: A name is no vector's, or the file is not what was signed.
 
         """
         kept = self._kept()
         if kept is None or not isinstance(memory.load(kept.state), Masked):
             raise SecureSumError(f"site {self._site}: no masked values are asked for at this stage")
-        listed = {vector.key: vector.sha256 for vector in self._statement(kept).vectors}
-        wanted = list(keys)
+        statement = signing.decode(kept.masked.payload, sums.Masked, f"site {self._site}")
+        listed = {vector.key: vector.sha256 for vector in statement.vectors}
+        wanted = list(names)
         if unknown := [key for key in wanted if key not in listed]:
             raise UpdateRefusedError(f"site {self._site}: {unknown[0]} is no vector of this update")
         with TensorFile(self.words_file) as file:
@@ -115,17 +116,27 @@ class Summing:
                     )
         return raw
 
-    def digest(self) -> bytes:
-        """Return what a receipt names this site's update by: the digest of what was signed for the masked values.
+    def masked(self) -> Signed | None:
+        """Return what this site signed for its masked values, a `Masked`; None if it did not yet.
 
         Raises:
-            SecureSumError: None was.
+            SecureSumError: What this site remembers is damaged.
 
         """
         kept = self._kept()
-        if kept is None or not kept.HasField("masked"):
+        return kept.masked if kept is not None and kept.HasField("masked") else None
+
+    def digest(self) -> bytes:
+        """Return what a receipt names this site's update by: the digest of what it signed for its masked values.
+
+        Raises:
+            SecureSumError: It signed nothing yet.
+
+        """
+        found = self.masked()
+        if found is None:
             raise SecureSumError(f"site {self._site} has sent no masked update in this campaign")
-        return signing.digest(kept.masked)
+        return signing.digest(found)
 
     def _done(self, stage: pb.SumStage, before: AnyState | None, agreement: Agreement) -> tuple[AnyState, Signed]:
         """Do a stage; return the state after it, and what the site says."""
@@ -169,10 +180,8 @@ class Summing:
                 values = dtype.widen(update.file.read(vector.name, start, stop))
                 yield masker.parameter(vector.name, start, values).data.cast("B")
 
-        return write_tensors(self.words_file, specs(vectors), content)
-
-    def _statement(self, kept: sums.Kept) -> sums.Masked:
-        return signing.decode(kept.masked.payload, sums.Masked, f"site {self._site}")
+        # Not synced: if the machine stops, this site has dropped out, and another attempt masks anew.
+        return write_tensors(self.words_file, specs(vectors), content, durable=False)
 
     def _kept(self) -> sums.Kept | None:
         try:

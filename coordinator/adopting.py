@@ -9,7 +9,7 @@ from coordinator.asking import Asking, Held
 from coordinator.courier import Courier
 from coordinator.home import CampaignFolder
 from coordinator.members import Member
-from coordinator.merging import MODEL, RECEIPT, midpoint_digest
+from coordinator.merging import RECEIPT
 from protos import boundary, files
 from protos import messages_pb2 as pb
 from protos.boundary import Statistics
@@ -18,14 +18,9 @@ from protos.manifest import Manifest
 
 
 class Adopting(Asking):
-    """The conversation in which sites take the merged model over; see :class:`Asking`.
+    """The conversation in which sites take the merged model over; arguments as those of :class:`Asking`.
 
     Args:
-        folder: The campaign's folder.
-        base: What models consist of.
-        members: The campaign's members.
-        courier: Who carries the requests.
-        held: Which models sites have already.
         sets: The statistics that go with it, by name, in the order in which the model knows them.
 
     """
@@ -41,18 +36,13 @@ class Adopting(Asking):
         held: Held,
         sets: Mapping[str, Statistics],
     ) -> None:
-        self._midpoint = midpoint_digest(folder)
         self._sets = [boundary.wire_set(name, found) for name, found in sets.items()]
         self._receipt = files.read(folder.merged / RECEIPT)
         super().__init__(folder, base, members, courier, held)
 
-    def models(self, member: Member) -> Mapping[bytes, Path]:
-        """Name the mid-point."""
-        return {self._midpoint: self.folder.merged / MODEL}
-
     def question(self, member: Member, nonce: bytes) -> pb.Request:
         """Tell a site to keep the model."""
-        adopt = pb.Adopt(digest=self._midpoint, buffer_sets=self._sets, receipt=self._receipt)
+        adopt = pb.Adopt(digest=self.midpoint, buffer_sets=self._sets, receipt=self._receipt)
         return pb.Request(adopt=adopt)
 
     def answered(self, site: str, reply: pb.Reply, nonce: bytes) -> None:

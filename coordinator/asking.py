@@ -21,6 +21,7 @@ from flwr.app import Message
 from coordinator.courier import Answer, Courier, kind_of
 from coordinator.home import CampaignFolder
 from coordinator.members import Member, State, refusal
+from coordinator.merging import MODEL, midpoint_digest
 from coordinator.pacing import pause
 from protos import flower
 from protos import messages_pb2 as pb
@@ -76,6 +77,10 @@ class Asking(ABC):
         held: Which models sites have already; what is delivered is added.
         patience: Seconds that a site which is not connected is waited for.
 
+    Attributes:
+        midpoint: The digest of the merged model's parameters.
+        problems: Why sites were given up, by site.
+
     """
 
     kind: str
@@ -96,6 +101,7 @@ class Asking(ABC):
         self.base = base
         self.events = folder.log()
         self.merged = [member for member in members if member.state is State.MERGED]
+        self.midpoint = midpoint_digest(folder)
         self.problems: dict[str, str] = {}
         self._courier = courier
         self._held = held
@@ -103,9 +109,9 @@ class Asking(ABC):
         self._until = time.monotonic() + patience
         self._open = {member.site: _Session(member, self.models(member)) for member in self.merged}
 
-    @abstractmethod
     def models(self, member: Member) -> Mapping[bytes, Path]:
-        """Return what a site needs: by the parameters' digest, the file that they are in."""
+        """Return what a site needs, the merged model: by the parameters' digest, the file that they are in."""
+        return {self.midpoint: self.folder.merged / MODEL}
 
     @abstractmethod
     def question(self, member: Member, nonce: bytes) -> pb.Request:

@@ -16,7 +16,7 @@ from coordinator.home import CampaignFolder
 from coordinator.members import Member, State
 from coordinator.merge.midpoint import pooled_statistics
 from coordinator.merge.state import MergeState
-from coordinator.merging import MODEL, Measured, midpoint_digest, pooled_measured
+from coordinator.merging import Measured, pooled_measured
 from protos import boundary, files, signing
 from protos import messages_pb2 as pb
 from protos.boundary import BatchNorm, Statistics
@@ -36,14 +36,9 @@ Score = tuple[list[list[int]], int]
 
 
 class Evaluating(Asking):
-    """The conversation in which sites judge the models.
+    """The conversation in which sites judge the models; arguments as those of :class:`Asking`.
 
     Args:
-        folder: The campaign's folder.
-        base: What models consist of.
-        members: The campaign's members, all in a final state.
-        courier: Who carries the requests.
-        held: Which models sites have already.
         measured: The statistics that sites measured for the merged model, if the rules ask for them.
 
     """
@@ -60,7 +55,6 @@ class Evaluating(Asking):
         measured: Measured,
     ) -> None:
         self._rules = folder.campaign.rules
-        self._midpoint = midpoint_digest(folder)
         self._singles = [member for member in members if member.state is State.MERGED]
         kept = all(Arrival.model_in(folder.arrivals / member.site).exists() for member in self._singles)
         self._comparing = self._rules.compare_single_models and kept  # not again, once they are dropped
@@ -72,7 +66,7 @@ class Evaluating(Asking):
 
     def models(self, member: Member) -> Mapping[bytes, Path]:
         """Name the mid-point and, if the rules let them travel, the other sites' models."""
-        found = {self._midpoint: self.folder.merged / MODEL}
+        found = dict(super().models(member))
         if self._comparing:
             arrivals = self.folder.arrivals
             others = [other.site for other in self._singles if other is not member]
@@ -142,7 +136,7 @@ class Evaluating(Asking):
                 yield pb.Candidate(
                     key=f"single:{site}", parameters=_delivered(self._digests[site]), buffers=buffers
                 )
-        midpoint = _delivered(self._midpoint)
+        midpoint = _delivered(self.midpoint)
         for name in self._statistics:
             if not name.startswith("measured:"):
                 yield pb.Candidate(key=f"midpoint:{name}", parameters=midpoint, buffers=_statistics(name))

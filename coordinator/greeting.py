@@ -92,8 +92,9 @@ class Greeter:
             return None
         self._due[node] = time.monotonic() + STRANGER
         refused = reply.refusal if reply is not None and reply.HasField("refusal") else answer.refusal
-        # Of a refusal that isn't signed, all that is known is the name that a registered node gives itself.
-        site = answer.site or (refused.site if refused is not None else "")
+        # A refusal that isn't signed may name any site; whose node it is, Flower knows by the key that let it in.
+        named = refused.site if refused is not None else ""
+        site = answer.site or (named if named == self._registered(node) else "")
         if refused is not None and site in self._campaign.keys:
             return Greeted(site, node, refusal(site, refused))
         try:

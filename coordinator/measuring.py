@@ -5,14 +5,11 @@ Forward passes only, nothing is learned. What comes back is checked like an upda
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
 from coordinator.asking import Asking, Held
 from coordinator.courier import Courier
 from coordinator.home import CampaignFolder
 from coordinator.members import Member
-from coordinator.merging import MODEL, Measured, midpoint_digest
+from coordinator.merging import Measured
 from protos import boundary, signing
 from protos import messages_pb2 as pb
 from protos.boundary import Statistics
@@ -28,19 +25,14 @@ class Measuring(Asking):
     def __init__(
         self, folder: CampaignFolder, base: Manifest, members: list[Member], courier: Courier, held: Held
     ) -> None:
-        self._midpoint = midpoint_digest(folder)
         self._found: dict[str, Statistics] = {}
         self._digests: dict[str, bytes] = {}
         super().__init__(folder, base, members, courier, held, folder.campaign.rules.patience_seconds)
 
-    def models(self, member: Member) -> Mapping[bytes, Path]:
-        """Name the mid-point."""
-        return {self._midpoint: self.folder.merged / MODEL}
-
     def question(self, member: Member, nonce: bytes) -> pb.Request:
         """Ask for the statistics of the mid-point."""
         self.events.note("measuring", member.site)
-        return pb.Request(measure=pb.Measure(nonce=nonce, digest=self._midpoint))
+        return pb.Request(measure=pb.Measure(nonce=nonce, digest=self.midpoint))
 
     def answered(self, site: str, reply: pb.Reply, nonce: bytes) -> None:
         """Check and keep what a site measured.
@@ -52,7 +44,7 @@ class Measuring(Asking):
         """
         campaign = self.folder.campaign
         found = signing.opened(reply.measured, signing.MEASURED, campaign.keys[site], pb.Measured, site)
-        wanted = (campaign.digest, nonce, site, self._midpoint)
+        wanted = (campaign.digest, nonce, site, self.midpoint)
         if (found.campaign_digest, found.nonce, found.site, found.digest) != wanted:
             raise UpdateRefusedError(
                 f"site {site}: the statistics were measured for another campaign, site, model or time", site=site

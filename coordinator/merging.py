@@ -138,13 +138,7 @@ def write(target: Path, folder: CampaignFolder, base: TensorFile, state: MergeSt
             f"{folder.state} holds other updates than the headers and receipts beside it say",
             "restore arrivals and merged from a copy, or remove the state and collect the updates again",
         )
-    metadata = {
-        "format": "pt",
-        "model": campaign.message.model,
-        "classes": str(campaign.message.classes),
-        "campaign": campaign.digest.hex(),
-        "base": campaign.message.base_digest.hex(),
-    }
+    metadata = merged_file.metadata(campaign)
     terms = [(1, state)]
     pooled = pooled_statistics(terms, base.manifest)
     specs, digests = base.manifest.tensors, write_midpoint(target / MODEL, base, terms, pooled, metadata)

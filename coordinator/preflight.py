@@ -12,11 +12,10 @@ from protos import preflight, validity
 from protos.preflight import BAD, GOOD, UNCHECKED, WARNING, Finding
 
 _KEYS = ("signing.pem", "agreement.pem", "ca.key", "server.key")
-_LITTLE = 2_000_000_000
-"""Bytes for logs and Flower's own files."""
 _SUM = 6
 """Files of the base's size that a campaign needs, beside one for each site: base, merge state, merged model."""
 _RENEW = "onebasin coordinator renew-certificate"
+_AUTHORITY = "onebasin coordinator renew-authority"
 
 
 def look(home: Home) -> Iterator[Finding]:
@@ -35,9 +34,6 @@ def look(home: Home) -> Iterator[Finding]:
     )
 
 
-_AUTHORITY = "onebasin coordinator renew-authority"
-
-
 def _configuration(home: Home) -> Iterator[Finding]:
     settings = home.settings
     yield Finding("configuration", GOOD, f"sites are told {', '.join(home.addresses)}")
@@ -47,7 +43,7 @@ def _configuration(home: Home) -> Iterator[Finding]:
 
 
 def _disk(home: Home) -> Iterator[Finding]:
-    needed = _LITTLE
+    needed = preflight.LITTLE
     for folder in home.campaigns():
         if folder.base.exists() and not (folder.outcome() or {}).get("ok"):
             needed += folder.base.stat().st_size * (_SUM + len(folder.campaign.sites))

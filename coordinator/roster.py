@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from coordinator.home import Home
-from protos import files
+from protos import enrolment, files
 from protos.campaign import check_name
 from protos.enrolment import Request, check_fingerprint, new_welcome
 from protos.errors import ConfigurationError
@@ -38,7 +38,7 @@ def approve(home: Home, path: Path, fingerprint: str, *, renew: bool = False) ->
         SignatureError: It was changed after it was signed, or by its fingerprint is another's.
 
     """
-    content = _content(path)
+    content = enrolment.read_file(path, "request")
     request = Request.parse(content, str(path))
     check_fingerprint(fingerprint, request.signing_key, f"the request {path}")
     folder = folder_of(home, request.site)
@@ -132,10 +132,3 @@ def folder_of(home: Home, name: str) -> Path:
 def _known(home: Home, name: str) -> Request | None:
     path = folder_of(home, name) / "request.json"
     return Request.read(path) if path.exists() else None
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"can't read the request {path}: {error.strerror}") from error

@@ -313,9 +313,12 @@ class Summing:
         attempt = self._attempt
         self.events.note("sum-given-up", stage=attempt.name, message=error.what)
         if isinstance(attempt.stage, Revealing):
+            missing = attempt.given.keys() - attempt.said
             raise QuorumError(
                 f"campaign {self.campaign.name}: {error.what}. {self._reasons()}",
-                "run the campaign again when these sites are back: what the others said is kept",
+                "run the campaign again when these sites are back: what the others said is kept"
+                if missing
+                else "create a new campaign: each site reveals its shares but once",
             ) from error
         if error.site:
             self._spoiled.add(error.site)

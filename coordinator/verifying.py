@@ -15,7 +15,7 @@ from typing import Any
 from coordinator.merge.midpoint import merged_content, pooled_statistics
 from coordinator.merge.state import Update
 from protos import dsse, receipts, signing
-from protos.campaign import Campaign
+from protos.campaign import SECURE_SUM, Campaign
 from protos.digest import file_digest, sha256, short, stream_digest
 from protos.errors import OnebasinError, VerificationError
 from protos.manifest import STATISTICS
@@ -173,7 +173,7 @@ def _proof(receipt: Receipt, proof: Proof) -> Check:
 
 
 def _update(receipt: Receipt, update: UpdateFile, campaign: Campaign | None) -> Check:
-    entry = next((one for one in receipt.inputs if one.digest == update.digest.hex()), None)
+    entry = next((one for one in receipt.inputs if _name(receipt, update) in (one.digest, one.site)), None)
     name = f"update:{entry.site if entry else update.path.name}"
     if entry is None:
         return Check(name, False, f"update {short(update.digest)} in {update.path} is not in this merge")
@@ -184,13 +184,18 @@ def _update(receipt: Receipt, update: UpdateFile, campaign: Campaign | None) -> 
             signing.opened(update.envelope, signing.UPDATE, key, type(update.header), entry.site)
     except OnebasinError as error:
         return Check(name, False, error.what)
+    if _summed(receipt):  # its masked values are in the merge, by a digest of their own
+        said = (
+            f"update {short(update.digest)} of site {entry.site} is whole; only with all others it can be compared"
+        )
+        return Check(name, None, said)
     return Check(name, True, f"update {short(update.digest)} of site {entry.site} is in the merge, and whole")
 
 
 def _recomputed(receipt: Receipt, model: TensorFile, updates: list[UpdateFile], base: TensorFile | None) -> Check:
     """Merge the updates once more and compare every tensor."""
-    wanted = {entry.digest: entry.site for entry in receipt.inputs}
-    given = {update.digest.hex(): update for update in updates}
+    wanted = {entry.site if _summed(receipt) else entry.digest: entry.site for entry in receipt.inputs}
+    given = {_name(receipt, update): update for update in updates}
     if (missing := sorted(site for digest, site in wanted.items() if digest not in given)) or not given:
         said = f"not recomputed: the updates of {', '.join(missing)} were not given"
         return Check("recomputed", None, said)
@@ -217,6 +222,16 @@ def _recomputed(receipt: Receipt, model: TensorFile, updates: list[UpdateFile], 
     if receipt.buffer_rule != BUFFER_RULE:
         note += "; statistics that sites measured for the merged model can't be recomputed"
     return Check("recomputed", True, f"recomputed from {len(given)} updates: the same bits{note}")
+
+
+def _summed(receipt: Receipt) -> bool:
+    """Tell whether the receipt is of a secure sum, and names updates by what was sent for them under masks."""
+    return receipt.rules.privacy == SECURE_SUM
+
+
+def _name(receipt: Receipt, update: UpdateFile) -> str:
+    """Return what an update can be found by in a receipt."""
+    return update.header.site if _summed(receipt) else update.digest.hex()
 
 
 def _measured(receipt: Receipt) -> bool:

@@ -17,6 +17,7 @@ from coordinator.merge.state import MergeState, Update, write_sum
 from coordinator.merging import Content, last_receipt, write
 from coordinator.report.write import write_report
 from coordinator.results import report
+from protos.campaign import SECURE_SUM
 from protos.digest import short
 from protos.errors import ConfigurationError, QuorumError, UpdateRefusedError
 from protos.receipts import Input, Receipt
@@ -86,6 +87,11 @@ def _without(
     if before is None:
         raise ConfigurationError(
             f"campaign {folder.path.name} has no merged model", "run it first: onebasin coordinator run"
+        )
+    if folder.campaign.rules.privacy == SECURE_SUM:
+        raise ConfigurationError(
+            f"campaign {folder.path.name} is a secure sum, from which no single update can be taken out",
+            "create a new campaign without the site",
         )
     entry = next((one for one in before.inputs if one.site == site), None)
     if entry is None:

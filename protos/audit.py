@@ -128,7 +128,7 @@ class Audit:
         if clash := _OWN & fields.keys():
             raise ValueError(f"a field can't be called {min(clash)}")
         with self._alone() as (log, key):
-            before = _completed(log, _signed_head(self.path, key.public_key().public_bytes_raw()), self.path)
+            before = _completed(log, _read_head(self.path, key.public_key().public_bytes_raw()), self.path)
             entry = {
                 "seq": before.seq + 1,
                 "time": round(time.time(), 3),
@@ -140,7 +140,7 @@ class Audit:
             if len(line) > _LONGEST:
                 raise ValueError(f"a line of {len(line)} bytes")
             head = _Head(before.seq + 1, os.fstat(log).st_size, line)
-            files.write(self.path.with_name(HEAD), _sealed(head, key), mode=0o600)
+            files.write(self.path.with_name(HEAD), _signed_head(head, key), mode=0o600)
             _append(log, line + b"\n")
         return Anchor(head.seq, head.sha256)
 
@@ -219,7 +219,7 @@ def verify(log: Path, key: bytes, anchors: tuple[Anchor, ...] = ()) -> Verified:
         SignatureError: The head is not signed with this key, or was edited.
 
     """
-    head = _signed_head(log, key)
+    head = _read_head(log, key)
     named = {head.seq, *(anchor.seq for anchor in anchors)}
     found: dict[int, str] = {}
     last = Anchor(0, _BEGINNING)
@@ -289,7 +289,7 @@ def _entry(line: bytes, whence: str) -> Entry:
     return Entry(seq, when, event, fields, prev, hashlib.sha256(line).hexdigest())
 
 
-def _signed_head(log: Path, key: bytes) -> _Head:
+def _read_head(log: Path, key: bytes) -> _Head:
     path = log.with_name(HEAD)
     if not path.exists():
         if log.exists() and log.stat().st_size:
@@ -304,9 +304,9 @@ def _signed_head(log: Path, key: bytes) -> _Head:
         raise VerificationError(f"{path} was signed, but is no head of a log") from None
 
 
-def _sealed(head: _Head, key: Ed25519PrivateKey) -> str:
+def _signed_head(head: _Head, key: Ed25519PrivateKey) -> str:
     content = {"seq": head.seq, "start": head.start, "line": head.line.decode()}
-    return dsse.sealed(_HEAD_TYPE, dsse.canonical(content), key)
+    return dsse.signed(_HEAD_TYPE, dsse.canonical(content), key)
 
 
 def _completed(log: int, head: _Head, path: Path) -> _Head:

@@ -1,23 +1,22 @@
-"""Signed files: any payload in a DSSE envelope, which other tools can read and check as well.
+"""Signed files: anything in a DSSE envelope, which other tools can read and check as well, and a mail carries.
 
 https://github.com/secure-systems-lab/dsse: JSON with ``payloadType``, ``payload`` and ``signatures``, Base64
 inside, Ed25519 over the pre-authentication encoding of type and payload. Nothing of a payload is parsed before its
-signature was checked.
+signature was checked, unless the payload itself names the key, as in an enrolment.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from protos import signing
+from protos import update_pb2 as pb
 from protos.errors import SignatureError, VerificationError
-from protos.signing import pae
 
 MOST = 16 << 20
 """Bytes that a signed file may have: those of a merge of 16,384 sites have a quarter."""
@@ -25,14 +24,52 @@ _SIGNATURES = 8
 """How many of an envelope's signatures are looked at: each costs time."""
 
 
-def sealed(kind: str, payload: bytes, key: Ed25519PrivateKey) -> str:
-    """Sign a payload of a type and return the envelope's text."""
-    envelope = {
-        "payloadType": kind,
-        "payload": base64.b64encode(payload).decode(),
-        "signatures": [{"sig": base64.b64encode(key.sign(pae(kind, payload))).decode()}],
+def dump(envelope: pb.Signed) -> str:
+    """Write what is signed as an envelope's text."""
+    content = {
+        "payloadType": envelope.purpose,
+        "payload": base64.b64encode(envelope.payload).decode(),
+        "signatures": [{"sig": base64.b64encode(envelope.signature).decode()}],
     }
-    return json.dumps(envelope, indent=1) + "\n"
+    return json.dumps(content, indent=1) + "\n"
+
+
+def load(text: bytes) -> list[pb.Signed]:
+    """Read an envelope: what is signed, once with each of its signatures. Nothing but its form is checked.
+
+    Raises:
+        ValueError: It is no envelope.
+
+    """
+    if len(text) > MOST:
+        raise ValueError("too large")
+    try:
+        envelope = _object(text)
+        kind, payload = envelope["payloadType"], base64.b64decode(envelope["payload"], validate=True)
+        return [
+            pb.Signed(purpose=kind, payload=payload, signature=base64.b64decode(entry["sig"], validate=True))
+            for entry in envelope["signatures"][:_SIGNATURES]
+        ]
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"not in form ({type(error).__name__})") from error
+
+
+def load_bare(text: bytes) -> pb.Signed:
+    """Read an envelope with one signature and nothing that `dump` doesn't write; see `load`.
+
+    Raises:
+        ValueError: It is another.
+
+    """
+    found = load(text)
+    if len(found) != 1 or _object(text) != json.loads(dump(found[0])):
+        raise ValueError("holds more than an envelope")
+    return found[0]
+
+
+def signed(kind: str, payload: bytes, key: Ed25519PrivateKey) -> str:
+    """Sign a payload of a type and return the envelope's text."""
+    return dump(signing.sign(kind, payload, key))
 
 
 def opened(text: bytes, kind: str, key: bytes, whence: str) -> bytes:
@@ -50,23 +87,20 @@ def opened(text: bytes, kind: str, key: bytes, whence: str) -> bytes:
 
     """
     try:
-        envelope = _object(text)
-        payload = _decoded(envelope["payload"])
-        signatures = [_decoded(entry["sig"]) for entry in envelope["signatures"][:_SIGNATURES]]
-        found = str(envelope["payloadType"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        found = load(text)
+    except ValueError as error:
         raise VerificationError(
-            f"{whence} is damaged or no signed file ({type(error).__name__})", "copy it again from where it came"
+            f"{whence} is damaged or no signed file ({error})", "copy it again from where it came"
         ) from None
-    if found != kind:
+    if any(one.purpose != kind for one in found):
         raise SignatureError(f"{whence} is of another type than {kind}", "give the file that was asked for")
-    verifier = Ed25519PublicKey.from_public_bytes(key)
-    if not any(_signed(verifier, signature, pae(kind, payload)) for signature in signatures):
-        raise SignatureError(
-            f"{whence} is not signed with the key that was given, or was changed since",
-            "copy it again; if it stays so, ask whose it is said to be for its key",
-        )
-    return payload
+    for one in found:
+        if signing.holds(one, kind, key):
+            return one.payload
+    raise SignatureError(
+        f"{whence} is not signed with the key that was given, or was changed since",
+        "copy it again; if it stays so, ask whose it is said to be for its key",
+    )
 
 
 def read(path: Path, what: str) -> bytes:
@@ -115,18 +149,3 @@ def _object(text: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise TypeError("no object")
     return found
-
-
-def _decoded(text: Any) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        raise ValueError("no Base64") from error
-
-
-def _signed(verifier: Ed25519PublicKey, signature: bytes, message: bytes) -> bool:
-    try:
-        verifier.verify(signature, message)
-    except InvalidSignature:
-        return False
-    return True

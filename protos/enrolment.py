@@ -17,14 +17,13 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from protos import campaign as campaigns
+from protos import dsse, files, sealing, signing, update_pb2
 from protos import enrolment_pb2 as pb
-from protos import envelopes, files, signing, update_pb2
 from protos.campaign import WIRE_VERSION, Campaign, Keys, check_name
-from protos.errors import ConfigurationError, SignatureError, UpdateRefusedError
+from protos.errors import ConfigurationError, SignatureError, UpdateRefusedError, VerificationError
 
 M = TypeVar("M", pb.SiteRequest, pb.Welcome)
 
@@ -76,7 +75,7 @@ class Request:
 
     def write(self, path: Path, key: Ed25519PrivateKey) -> None:
         """Write the request file, signed."""
-        files.write(path, envelopes.dump(signing.signed(signing.SITE_REQUEST, self.message, key)))
+        files.write(path, dsse.dump(signing.signed(signing.SITE_REQUEST, self.message, key)))
 
     @classmethod
     def read(cls, path: Path) -> Request:
@@ -87,10 +86,7 @@ class Request:
             SignatureError: Something in it was changed after it was signed.
 
         """
-        try:
-            return cls.parse(path.read_bytes(), str(path))
-        except OSError as error:
-            raise ConfigurationError(f"can't read the request {path}: {error.strerror}") from error
+        return cls.parse(read_file(path, "request"), str(path))
 
     @classmethod
     def parse(cls, content: bytes, whence: str) -> Request:
@@ -101,7 +97,7 @@ class Request:
         )
         _check_signature(envelope, signing.SITE_REQUEST, message.signing_key, whence, fix)
         try:
-            _check_agreement(message.agreement_key)
+            _check_agreement_key(message.agreement_key)
             _check_node_key(message.node_key)
         except ValueError as error:
             raise ConfigurationError(f"{whence} is no site's request: {error}", fix) from None
@@ -134,10 +130,7 @@ class Welcome:
             SignatureError: Something in it was changed after it was signed.
 
         """
-        try:
-            return cls.parse(path.read_bytes(), str(path))
-        except OSError as error:
-            raise ConfigurationError(f"can't read the welcome {path}: {error.strerror}") from error
+        return cls.parse(read_file(path, "welcome"), str(path))
 
     @classmethod
     def parse(cls, content: bytes, whence: str) -> Welcome:
@@ -147,7 +140,7 @@ class Welcome:
         _check_signature(envelope, signing.WELCOME, message.coordinator_key, whence, fix)
         check_name(message.site, "site")
         try:
-            _check_agreement(message.agreement_key)
+            _check_agreement_key(message.agreement_key)
             if not x509.load_pem_x509_certificates(message.ca_certificates) or not message.addresses:
                 raise ValueError("it has no certificate or no address")
         except ValueError as error:
@@ -156,6 +149,19 @@ class Welcome:
         if any(c.message.coordinator_key != message.coordinator_key for c in found.campaigns):
             raise ConfigurationError(f"{whence} brings a campaign of another coordinator", fix)
         return found
+
+
+def read_file(path: Path, what: str) -> bytes:
+    """Read a file that site and coordinator hand each other, to be parsed and then kept: the very bytes.
+
+    Raises:
+        ConfigurationError: It is missing, or far too large to be one.
+
+    """
+    try:
+        return dsse.read(path, what)
+    except VerificationError as error:
+        raise ConfigurationError(error.what, error.fix) from error
 
 
 def new_welcome(
@@ -189,7 +195,7 @@ def new_welcome(
         campaigns=[campaign.payload for campaign in brings],
         issued_unix=int(time.time()),
     )
-    return envelopes.dump(signing.signed(signing.WELCOME, message, key))
+    return dsse.dump(signing.signed(signing.WELCOME, message, key))
 
 
 def check_fingerprint(said: str, public: bytes, whose: str) -> None:
@@ -208,7 +214,7 @@ def check_fingerprint(said: str, public: bytes, whose: str) -> None:
 
 def _parsed(content: bytes, purpose: str, kind: type[M], otherwise: str, fix: str) -> tuple[M, update_pb2.Signed]:
     try:
-        envelope = envelopes.load(content)
+        envelope = dsse.load_bare(content)
         if envelope.purpose != purpose:
             raise ConfigurationError(otherwise, fix)
         message = signing.decode(envelope.payload, kind, "the file")
@@ -226,9 +232,9 @@ def _check_signature(envelope: update_pb2.Signed, purpose: str, key: bytes, when
         raise SignatureError(f"{whence} was changed after it was signed", fix)
 
 
-def _check_agreement(key: bytes) -> None:
-    # A point of small order would make every secret the same; the exchange itself refuses it.
-    X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(key))
+def _check_agreement_key(key: bytes) -> None:
+    if not sealing.is_key(key):
+        raise ValueError("no secret comes of its key agreement key")
 
 
 def _check_node_key(key: str) -> None:

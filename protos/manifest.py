@@ -105,17 +105,3 @@ class Manifest:
 def join(layer: str, part: str) -> str:
     """Name a layer's tensor, e.g. ``join("bn1", "running_mean")``."""
     return f"{layer}.{part}" if layer else part
-
-
-def differences(wanted: Manifest, found: Manifest) -> list[str]:
-    """Describe how `found` differs from `wanted`, one sentence per tensor; empty if it does not."""
-    sentences = []
-    for name in sorted(wanted.tensors.keys() | found.tensors.keys()):
-        here, there = wanted.tensors.get(name), found.tensors.get(name)
-        if here is None:
-            sentences.append(f"{name} is not in the base")
-        elif there is None:
-            sentences.append(f"{name} is missing")
-        elif here != there:
-            sentences.append(f"{name} is {there}, the base has {here}")
-    return sentences

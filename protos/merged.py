@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protos.boundary import BatchNorm, Statistics
+from protos.campaign import Campaign
 from protos.dtypes import by_name
 from protos.errors import MergeRangeError
 from protos.manifest import COUNT, MEAN, STATISTICS, VAR, Manifest, TensorSpec, join
@@ -32,12 +33,23 @@ LIMIT: Final = 0.25
 """How far an image may be from a set, as `client.models.routed` measures it."""
 
 
+def metadata(campaign: Campaign) -> dict[str, str]:
+    """Return what the header of a campaign's merged model says of it."""
+    return {
+        "format": "pt",
+        "model": campaign.message.model,
+        "classes": str(campaign.message.classes),
+        "campaign": campaign.digest.hex(),
+        "base": campaign.message.base_digest.hex(),
+    }
+
+
 def write(
     path: Path,
     base: TensorFile,
     parameters: TensorFile,
     statistics: Statistics,
-    metadata: Mapping[str, str],
+    described: Mapping[str, str],
     sets: Mapping[str, Statistics] | None = None,
 ) -> tuple[Mapping[str, TensorSpec], dict[str, bytes]]:
     """Write a merged model, atomically.
@@ -47,7 +59,7 @@ def write(
         base: What other buffers are taken from.
         parameters: Holds the parameters.
         statistics: Each BatchNorm layer's.
-        metadata: For the file's header; what the sets need is added.
+        described: For the file's header; what the sets need is added.
         sets: Further statistics, by site, among which the model chooses.
 
     Returns:
@@ -73,7 +85,8 @@ def write(
             yield from base.chunks(name)
 
     specs = dict(sorted({**manifest.tensors, **further}.items()))
-    described = {**metadata, **sets_metadata(list(sets))} if sets else metadata
+    if sets:
+        described = {**described, **sets_metadata(list(sets))}
     return specs, write_tensors(path, specs, content, described)
 
 

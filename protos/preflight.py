@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 GOOD, WARNING, BAD, UNCHECKED = "ok", "warning", "bad", "not checked"
+LITTLE = 2_000_000_000
+"""Bytes of disk for logs and Flower's own files, beside models."""
 _TIMEOUT = 5.0
 _PACKAGES = ("onebasin", "flwr", "torch")
 _PYTHON = (3, 11)
@@ -108,29 +110,24 @@ def disk(folder: Path, needed: int) -> Iterator[Finding]:
     said = f"{free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed"
     if free < needed:
         yield Finding("disk", BAD, said, f"free some space in {folder}")
+    elif free < 2 * needed:
+        yield Finding("disk", WARNING, said, "keep an eye on it")
     else:
-        yield Finding(
-            "disk", WARNING if free < 2 * needed else GOOD, said, "" if free >= 2 * needed else "keep an eye"
-        )
+        yield Finding("disk", GOOD, said)
 
 
 def keys(folder: Path, private: Iterable[str]) -> Iterator[Finding]:
     """Look whether private keys are there, and readable by their owner only."""
-    mode = folder.stat().st_mode & 0o777
-    wrong = [] if not mode & 0o077 else [f"chmod 700 {folder}"]
-    missing = []
-    for name in private:
-        path = folder / name
-        if not path.exists():
-            missing.append(name)
-        elif path.stat().st_mode & 0o077:
-            wrong.append(f"chmod 600 {path}")
+    names = list(private)
+    missing = [name for name in names if not (folder / name).exists()]
+    there = [(folder, "700"), *((folder / name, "600") for name in names)]
+    wrong = [f"chmod {mode} {path}" for path, mode in there if path.exists() and path.stat().st_mode & 0o077]
     if missing:
         yield Finding("keys", BAD, f"missing: {', '.join(missing)}", "restore them from a backup, or enrol anew")
     if wrong:
         yield Finding("permissions", BAD, f"others can read what is in {folder}", "; ".join(wrong))
     if not missing and not wrong:
-        yield Finding("keys", GOOD, f"{', '.join(private)}: there, and readable by their owner only")
+        yield Finding("keys", GOOD, f"{', '.join(names)}: there, and readable by their owner only")
 
 
 def certificate(path: Path, what: str, fix: str) -> Iterator[Finding]:

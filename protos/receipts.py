@@ -156,7 +156,7 @@ class Receipt:
 
     def signed(self, key: Ed25519PrivateKey) -> str:
         """Return the receipt's file: the statement in its envelope."""
-        return dsse.sealed(PAYLOAD, self.payload, key)
+        return dsse.signed(PAYLOAD, self.payload, key)
 
     def proof(self, site: str) -> Proof:
         """Return the proof that a site's update is inside.

@@ -41,7 +41,11 @@ _KEY = b"onebasin key v1\n"
 
 def signed(purpose: str, message: Message, key: Ed25519PrivateKey) -> pb.Signed:
     """Encode a message canonically and sign it for a purpose."""
-    payload = encode(message)
+    return sign(purpose, encode(message), key)
+
+
+def sign(purpose: str, payload: bytes, key: Ed25519PrivateKey) -> pb.Signed:
+    """Sign bytes for a purpose."""
     return pb.Signed(purpose=purpose, payload=payload, signature=key.sign(pae(purpose, payload)))
 
 

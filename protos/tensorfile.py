@@ -203,13 +203,18 @@ def _sealed(header: bytes, digests: Mapping[str, bytes]) -> bytes:
 
 
 def write_arrays(
-    path: Path, arrays: Mapping[str, npt.NDArray[np.generic]], metadata: Mapping[str, str] | None = None
+    path: Path,
+    arrays: Mapping[str, npt.NDArray[np.generic]],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    seal: str = "",
+    durable: bool = True,
 ) -> None:
-    """Write small arrays (of NumPy's own dtypes) as a safetensors file, atomically."""
+    """Write small arrays (of NumPy's own dtypes) as a safetensors file, atomically; see `write_tensors`."""
     specs = {
         name: TensorSpec(dtypes.by_name(str(array.dtype)), array.shape) for name, array in sorted(arrays.items())
     }
-    write_tensors(path, specs, lambda name: [arrays[name].tobytes()], metadata)
+    write_tensors(path, specs, lambda name: [arrays[name].tobytes()], metadata, seal=seal, durable=durable)
 
 
 def header_bytes(specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -> bytes:

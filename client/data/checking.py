@@ -124,7 +124,7 @@ def check_folder(part: ImageFolder, home: Path, use: Use, say: Say) -> Part:
     if counts is not None:
         found += findings.classes(use.name, counts, use.rare, {c.name: c for c in codings if c}.values())
         if files and use.kept and len(good) == len(files):
-            statistics.store(use.kept / f"{files.labels_fingerprint()}.npz", counts)
+            statistics.store(use.kept, files, counts)
 
     def samples(number: int) -> list[Sample]:
         picked = [good[i * len(good) // number] for i in range(number)] if len(good) > number else good

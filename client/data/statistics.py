@@ -14,9 +14,12 @@ from client.data.labels import CLASSES
 from client.data.listing import LabelledFiles
 from client.data.reading import read_labels
 from protos import files
+from protos.errors import ModelFileError
 from protos.parallel import cores, each
+from protos.tensorfile import TensorFile, write_arrays
 
 Counts = npt.NDArray[np.int32]
+_COUNTS, _SEAL = "counts", "seal"
 Say = Callable[[int, int], None]
 """Called with how many files are done and how many there are, from several threads but one at a time."""
 
@@ -49,8 +52,7 @@ def class_counts(found: LabelledFiles, kept: Path | None, say: Say = quiet) -> C
         StorageError: The counts can't be kept.
 
     """
-    path = kept / f"{found.labels_fingerprint()}.npz" if kept else None
-    if path is not None and (known := _load(path, len(found))) is not None:
+    if kept is not None and (known := _load(_file(kept, found), len(found))) is not None:
         return known
     lock, done = threading.Lock(), 0
 
@@ -68,28 +70,36 @@ def class_counts(found: LabelledFiles, kept: Path | None, say: Say = quiet) -> C
         counts = np.stack(list(each(range(len(found)), job, cores()).values()))
     finally:
         cv2.setNumThreads(before)
-    if path is not None:
-        store(path, counts)
+    if kept is not None:
+        store(kept, found, counts)
     return counts
 
 
-def store(path: Path, counts: Counts) -> None:
-    """Keep counts in a file.
+def store(kept: Path, found: LabelledFiles, counts: Counts) -> None:
+    """Keep counts in a folder.
+
+    Args:
+        kept: The folder.
+        found: The files that were counted.
+        counts: As `class_counts` returns them.
 
     Raises:
-        StorageError: It can't be written.
+        StorageError: They can't be written.
 
     """
-    files.make_folder(path.parent)
-    with files.atomic(path, durable=False) as file:
-        np.savez_compressed(file, counts=counts)
+    write_arrays(_file(files.make_folder(kept), found), {_COUNTS: counts}, seal=_SEAL, durable=False)
+
+
+def _file(kept: Path, found: LabelledFiles) -> Path:
+    return kept / f"{found.labels_fingerprint()}.safetensors"
 
 
 def _load(path: Path, images: int) -> Counts | None:
     try:
-        with np.load(path, allow_pickle=False) as content:
-            counts = content["counts"]
-    except Exception:  # it isn't there, or is damaged in any of a dozen ways: count again
+        with TensorFile(path) as file:
+            file.check_seal(_SEAL)
+            counts = file.tensor(_COUNTS)
+    except (ModelFileError, KeyError):  # it isn't there, or is damaged: count again
         return None
     fits = counts.shape == (images, len(CLASSES)) and counts.dtype == np.int32
-    return counts if fits else None
+    return counts.view(np.int32) if fits else None

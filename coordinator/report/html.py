@@ -102,7 +102,9 @@ def render_html(
             ],
             legend=legend(report.classes, class_colours),
             privacy=PRIVACY,
-            rules=[text.rule(key, value) for key, value in report.campaign.rules.items()],
+            # A digest has no room in the rules' column, and belongs to the other digests anyway.
+            code=report.campaign.rules.get("code_digest"),
+            rules=[text.rule(key, value) for key, value in report.campaign.rules.items() if key != "code_digest"],
             travelled=sum(site.bytes or 0 for site in report.sites),
         )
     )

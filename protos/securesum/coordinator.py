@@ -1,8 +1,8 @@
 """The coordinator's side: one class for each stage. It takes in what sites say, and closes the stage.
 
 A state is a frozen value; `take` returns the next, so a message that is refused changes nothing. Each stage is
-closed when all have answered or patience is over, and not with fewer sites than the threshold. If the process of
-the coordinator ends, so does the sum: another one is begun with a new nonce.
+closed when all have answered or patience is over, and not with fewer sites than the threshold. All that was taken
+in, in its order, leads to the same state again: whoever keeps that can go on after the process has ended.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Sharing:
 
 @dataclass(frozen=True)
 class Masking:
-    """Stage 2: taking in what goes with masked values. The values themselves go into a `MaskedTotal`."""
+    """Stage 2: taking in what goes with masked values. The values themselves are for a `MaskedSum`."""
 
     agreement: Agreement
     roster: Roster

@@ -91,7 +91,7 @@ def expect(state: AnyState | None, kind: type[S], agreement: Agreement) -> S:
     if not isinstance(state, kind):
         raise SecureSumError(
             f"site {state.site} is at stage {_NAMES[type(state)]} of this secure sum, not {_NAMES[kind]}",
-            "a stage is done once and in its turn: a request was played back, or its answer was lost",
+            "a stage is done once and in its turn: a request was played back, or came too late",
             site=state.site,
         )
     return state

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from protos import sealing, signing
 from protos import securesum_pb2 as pb
-from protos import signing
 from protos.errors import SecureSumError
 from protos.securesum.agreement import Agreement
 from protos.securesum.keys import KEY_BYTES
@@ -50,9 +50,12 @@ def check(message: pb.Roster, agreement: Agreement) -> Roster:
     sites = ascending((said.site for said in message.keys), "the roster")
     enough(sites, agreement, "are on the roster")
     found = {said.site: check_keys(hear(said.envelope, pb.Keys, agreement, said.site)) for said in message.keys}
-    keys = [key for one in found.values() for key in (one.mask_key, one.share_key)]
-    if len(set(keys)) != len(keys):
-        raise SecureSumError("two sites on the roster have the same key", LIED)
+    owners: dict[bytes, str] = {}
+    for site, one in found.items():
+        for key in (one.mask_key, one.share_key):
+            if (other := owners.setdefault(key, site)) != site:
+                # Nobody is told keys before the roster is closed, so an honest site's can't have been copied.
+                raise SecureSumError(f"sites {other} and {site} have the same key", LIED, site=site)
     state = hashlib.sha256(_DOMAIN + agreement.digest)
     for said in message.keys:
         state.update(signing.digest(said.envelope))
@@ -63,7 +66,8 @@ def check_keys(keys: pb.Keys) -> pb.Keys:
     """Check one site's keys, and return them.
 
     Raises:
-        SecureSumError: One is not 32 bytes long.
+        SecureSumError: One is not 32 bytes long, no secret comes of it, or it is there for two purposes. Whoever
+            was told of it would have to refuse the sum, so the one who says it is named.
 
     """
     if {len(key) for key in (keys.mask_key, keys.share_key, keys.commitment)} != {KEY_BYTES}:
@@ -72,4 +76,11 @@ def check_keys(keys: pb.Keys) -> pb.Keys:
             "run the same version of onebasin on both sides",
             site=keys.site,
         )
+    if not (sealing.is_key(keys.mask_key) and sealing.is_key(keys.share_key)):
+        raise SecureSumError(f"site {keys.site}: of one of its keys no secret comes", _WITHOUT, site=keys.site)
+    if keys.mask_key == keys.share_key:
+        raise SecureSumError(f"site {keys.site} has the same key for both purposes", _WITHOUT, site=keys.site)
     return keys
+
+
+_WITHOUT = "no onebasin makes such keys: start another secure sum without this site"

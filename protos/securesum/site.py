@@ -3,8 +3,8 @@
 A state is a frozen value. Flower starts a new process for each message, so it is written down between two of them
 (`dump`, `load`); it holds secrets, so the file must be the site's own. The rules for whoever keeps it:
 
-- Write the new state durably *before* the reply leaves. If the reply is lost, the site has dropped out: it doesn't
-  do a stage twice, whether it is asked the same or something else.
+- Write the new state durably *before* the reply leaves, and the reply with it. If it is lost, it may be said again
+  to who asks the very same; no stage is done twice, whether the same is asked or something else.
 - Keep one state for each campaign, under a lock, and hand it to `begin` at the next attempt. Nonces are not used
   twice, and a site reveals once for a campaign: two sums of almost the same sites would differ by one's update.
 """

@@ -12,8 +12,8 @@ from client import acceptance, enrolment, unlocking
 from client.site import Site
 from coordinator import roster
 from coordinator.strategy import OneShotMerge
+from protos import dsse, signing
 from protos import enrolment_pb2 as pb
-from protos import envelopes, signing
 from protos.enrolment import Welcome
 from protos.errors import ConfigurationError, OnebasinError, PolicyError, QuorumError, SignatureError
 
@@ -37,10 +37,10 @@ def payload(path) -> bytes:
 
 def forged(path, kind, key, change):
     """Change a signed file and sign it again with a key of one's own."""
-    envelope = envelopes.load(path.read_bytes())
+    envelope = dsse.load_bare(path.read_bytes())
     message = kind.FromString(envelope.payload)
     change(message)
-    path.write_text(envelopes.dump(signing.signed(envelope.purpose, message, key)))
+    path.write_text(dsse.dump(signing.signed(envelope.purpose, message, key)))
 
 
 def test_a_request_that_was_swapped_for_another_is_refused(world, north, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from flwr.app import Error
 
 from client.correspondence import unanswered
 from client.outbox import Outbox
@@ -199,6 +200,24 @@ def test_a_forged_greeting_is_noted_and_the_campaign_goes_on_without_it(greeted,
     assert any(e["event"] in ("stranger", "refused") for e in events)
     assert {e["message"] for e in events if e["event"] == "missing"} == {"site fog never connected (waited 300 s)"}
     assert not (world.folder.path / "arrivals" / "fog").exists()
+
+
+def test_a_node_cannot_refuse_in_the_name_of_another_site(world, make_grid, clock):
+    """Such a refusal isn't signed, and before the other site answers, nobody would contradict it."""
+
+    def react(node, site, request, before):
+        if request.WhichOneof("what") == "hello" and before == 0:
+            if site == "night":
+                return unanswered(pb.Refusal.REASON_CAMPAIGN, "fog")
+            if site == "fog":
+                return Error(8, "it answers later")
+        return ...
+
+    OneShotMerge(world.folder).start(make_grid(world, react=react))
+    events = [event for _, event in world.home.journal.events(world.folder.key)]
+    assert {e["site"] for e in events if e["event"] == "folded"} == {"clear", "fog", "night"}
+    assert not [e for e in events if e["event"] == "refused"]
+    assert "has joined another campaign" in next(e["message"] for e in events if e["event"] == "stranger")
 
 
 def test_a_greeting_that_was_recorded_cannot_be_played_back_later(greeted):

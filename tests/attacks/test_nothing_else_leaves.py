@@ -11,7 +11,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from torch import nn
 
@@ -99,21 +98,10 @@ def joined(tmp_path, saved) -> Joined:
     return joined
 
 
-def crossing(reply: pb.Reply, sets: dict[str, bytes]) -> bytes:
-    """Return all bytes of a reply as Flower would carry them: names, values, and the message itself."""
-    found = [reply.SerializeToString(), repr(reply).encode()]
-    content = flower.packed(reply, sets)
-    for name, record in content.items():
-        found.append(name.encode())
-        if isinstance(record, ArrayRecord):
-            for key, array in record.items():
-                found += [key.encode(), array.data, f"{array.dtype} {array.shape} {array.stype}".encode()]
-        else:
-            assert isinstance(record, ConfigRecord)
-            found += [
-                part if isinstance(part, bytes) else str(part).encode() for item in record.items() for part in item
-            ]
-    return b"\0".join(found)
+@pytest.fixture
+def crossing(carried):
+    """Return a function that gives all bytes of a reply as Flower would carry them."""
+    return lambda reply, sets: b"\0".join([repr(reply).encode(), carried(flower.packed(reply, sets))])
 
 
 def ask(joined: Joined, **what: object) -> tuple[pb.Reply, dict[str, bytes]]:
@@ -136,7 +124,7 @@ REQUESTS = {
 }
 
 
-def test_the_marker_is_in_what_the_site_holds():
+def test_the_marker_is_in_what_the_site_holds(crossing):
     """Or else none of the tests below could fail."""
     network = Network(infected=True)
     state = raw_state(infected_state(network))
@@ -166,7 +154,7 @@ def test_an_update_is_the_same_bytes_with_and_without_the_infection(joined):
 
 
 @pytest.mark.parametrize("what", REQUESTS.values(), ids=REQUESTS)
-def test_no_reply_holds_any_of_it(joined, what):
+def test_no_reply_holds_any_of_it(joined, what, crossing):
     reply, sets = ask(joined, **what)
     assert reply.WhichOneof("what")
     assert MARKER not in crossing(reply, sets)
@@ -175,7 +163,7 @@ def test_no_reply_holds_any_of_it(joined, what):
 @pytest.mark.parametrize(
     "what", [{"adapt": pb.Adapt()}, {"progress": pb.ProgressQuery()}], ids=["adapt", "progress"]
 )
-def test_what_the_adapting_process_wrote_down_stays(joined, monkeypatch, what):
+def test_what_the_adapting_process_wrote_down_stays(joined, monkeypatch, what, crossing):
     monkeypatch.setattr(adapting.subprocess, "Popen", lambda *_, **__: None)
     Outbox(joined)._header.unlink()
     files = {
@@ -221,7 +209,7 @@ WHERE = {
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("name", WHERE)
-def test_no_refusal_holds_the_text_of_an_error(joined, monkeypatch, caplog, name, error):
+def test_no_refusal_holds_the_text_of_an_error(joined, monkeypatch, caplog, name, error, crossing):
     def fail(*_: object, **__: object) -> None:
         raise error
 
@@ -234,7 +222,7 @@ def test_no_refusal_holds_the_text_of_an_error(joined, monkeypatch, caplog, name
     assert TEXT in caplog.text  # the operator does get to know
 
 
-def test_damaged_files_whose_errors_hold_the_folders_name_tell_nothing(joined):
+def test_damaged_files_whose_errors_hold_the_folders_name_tell_nothing(joined, crossing):
     outbox = Outbox(joined)
     for path in (outbox.model, outbox._header, joined.base, joined.folder / "campaign.binpb"):
         whole = path.read_bytes()
@@ -245,7 +233,7 @@ def test_damaged_files_whose_errors_hold_the_folders_name_tell_nothing(joined):
         path.write_bytes(whole)
 
 
-def test_fields_that_someone_hid_in_the_outbox_stay_there(joined):
+def test_fields_that_someone_hid_in_the_outbox_stay_there(joined, crossing):
     path = Outbox(joined)._header
     path.write_bytes(path.read_bytes() + b"\xfa\x01" + bytes([len(MARKER)]) + MARKER)
     reply, sets = ask(joined, submit=pb.Submit(header=True))

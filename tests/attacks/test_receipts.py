@@ -28,7 +28,7 @@ def resigned(receipt: receipts.Receipt, change) -> str:
     """Sign another statement with the right key: what a coordinator of another version might do."""
     statement = json.loads(receipt.payload)
     change(statement)
-    return dsse.sealed(PAYLOAD, dsse.canonical(statement), KEY)
+    return dsse.signed(PAYLOAD, dsse.canonical(statement), KEY)
 
 
 def test_a_receipt_that_another_key_signed_is_refused(make_receipt):
@@ -48,7 +48,7 @@ def test_the_signature_of_another_receipt_is_refused(make_receipt):
 def test_a_signed_file_of_another_kind_is_no_receipt(make_receipt):
     receipt = make_receipt()
     with pytest.raises(SignatureError, match="another type"):
-        opened(dsse.sealed("application/vnd.onebasin.audit-head+json", receipt.payload, KEY))
+        opened(dsse.signed("application/vnd.onebasin.audit-head+json", receipt.payload, KEY))
 
 
 def test_a_message_of_the_conversation_is_no_receipt(make_receipt):
@@ -107,13 +107,13 @@ def test_even_signed_statements_are_refused_if_they_are_not_what_is_known(make_r
 def test_a_payload_that_is_not_canonical_is_refused(make_receipt):
     payload = json.dumps(json.loads(make_receipt().payload), indent=1).encode()
     with pytest.raises(VerificationError):
-        opened(dsse.sealed(PAYLOAD, payload, KEY))
+        opened(dsse.signed(PAYLOAD, payload, KEY))
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b"[]", b"null", b"\xff", b"[" * 200_000, b'{"a":' * 5_000])
 def test_signed_rubbish_is_refused(payload):
     with pytest.raises(VerificationError):
-        opened(dsse.sealed(PAYLOAD, payload, KEY))
+        opened(dsse.signed(PAYLOAD, payload, KEY))
 
 
 def test_an_oversized_receipt_is_not_read(tmp_path, make_receipt):
@@ -129,8 +129,8 @@ def test_a_receipt_with_very_many_signatures_costs_no_more_than_a_few(make_recei
     envelope = json.loads(make_receipt().signed(OTHER))
     envelope["signatures"] *= 10_000
     asked = []
-    signed = dsse._signed
-    monkeypatch.setattr(dsse, "_signed", lambda *args: (asked.append(1), signed(*args))[1])
+    holds = signing.holds
+    monkeypatch.setattr(signing, "holds", lambda *args: (asked.append(1), holds(*args))[1])
     with pytest.raises(SignatureError):
         opened(json.dumps(envelope))
     assert len(asked) < 10

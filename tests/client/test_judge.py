@@ -16,6 +16,7 @@ from client.data.scenes import render
 from client.delivered import Delivered, ForbiddenError
 from client.models import norms
 from client.models.routed import RoutedModel
+from client.outbox import Outbox
 from client.recalibration import recalibrate
 from client.site import Site
 from client.tensors import raw_state
@@ -202,6 +203,48 @@ def test_a_site_measures_nothing_where_the_rules_know_nothing_of_it(real, rule):
     )
     with pytest.raises(ForbiddenError, match="the campaign's rules know no recalibration"):
         judge.judge(joined, carrying({}, candidate), delivered)
+
+
+@pytest.mark.parametrize(
+    ("rule", "parameters", "buffers"),
+    [
+        ("pooled", "CARRIED", "OWN"),  # parameters can be made up so that scores tell these statistics
+        ("recalibrated", "CARRIED", "OWN"),
+        ("routed", "BASE", "OWN"),
+        ("pooled", "OWN", "CARRIED"),  # and the other way round
+        ("own", "OWN", "CARRIED"),
+        ("own", "OWN", "BASE"),
+        ("routed", "OWN", "ROUTED"),
+    ],
+)
+def test_a_sites_own_half_of_a_model_is_not_judged_with_another_half_that_no_rule_needs(
+    real, rule, parameters, buffers
+):
+    joined, delivered, digest = real(rule)
+    sets = {"made-up": norms.statistics(tiny(4))}
+    candidate = pb.Candidate(
+        key="x",
+        parameters=source(parameters, digest=digest),
+        buffers=source(buffers, set="made-up", sets=["made-up"] if buffers == "ROUTED" else []),
+    )
+    with pytest.raises(ForbiddenError, match="are not judged apart"):
+        judge.judge(joined, carrying(sets, candidate), delivered)
+
+
+def test_with_the_rule_for_it_the_merged_model_is_judged_with_a_sites_own_statistics(real):
+    joined, delivered, digest = real("own")
+    own = raw_state(tiny(6).state_dict())
+    Outbox(joined).store({n: np.asarray(3) if n.endswith("num_batches_tracked") else own[n] for n in own})
+    candidate = pb.Candidate(key="own", parameters=source("CARRIED", digest=digest), buffers=source("OWN"))
+    (score,) = judge.judge(joined, carrying({}, candidate), delivered)
+    assert score.images == 3
+
+
+def test_where_the_rules_say_so_nothing_is_judged(make_world):
+    joined = make_world(("fog",), rules=Rules(evaluate=False)).joined("fog")
+    candidate = pb.Candidate(key="base", parameters=source("BASE"), buffers=source("BASE"))
+    with pytest.raises(ForbiddenError, match="no scores leave"):
+        judge.judge(joined, carrying({}, candidate), None)
 
 
 def test_a_site_without_held_out_images_says_so(joined, folder):

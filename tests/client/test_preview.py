@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from client.preview import LENGTH, preview, write_bytes
 from client.preview_text import as_text
+from client.summing import Summing
+from coordinator.strategy import OneShotMerge
 from protos import messages_pb2 as pb
 from protos import printing, signing, update_pb2
 from protos.campaign import Rules
-from protos.errors import AdaptationError, UpdateRefusedError
+from protos.digest import sha256
+from protos.errors import AdaptationError, SecureSumError, UpdateRefusedError
 
 
 def test_every_field_and_tensor_of_the_header_is_listed(world):
@@ -79,3 +83,48 @@ def test_it_says_who_else_gets_to_see_the_model(make_world):
     assert "to nobody else" in hidden[0]
     assert any("confusion matrices" in sentence for sentence in shown)
     assert not any("confusion matrices" in sentence for sentence in hidden)
+
+
+# ------------------------------------------------------------- secure sums
+
+
+@pytest.fixture
+def summed(make_world):
+    return make_world(rules=Rules(privacy="secure-sum"))
+
+
+def test_in_a_secure_sum_masked_vectors_leave_and_no_header(summed):
+    found = preview(summed.joined("fog"))
+    values = sum(spec.size for spec in summed.manifest.parameters.values())
+    channels, layers = sum(summed.manifest.layers.values()), len(summed.manifest.layers)
+    assert found.masked
+    assert found.nbytes == 8 * values + 128 * channels + 16 * layers
+    assert {tensor.dtype for tensor in found.parameters} == {"uint64"}
+    assert not found.layers
+    said = " ".join(found.sentences)
+    assert "masked before it leaves" in said
+    assert "unless more than 1 other member side with the coordinator" in said
+    text = "\n".join(str(part) for part in as_text(found))
+    assert "vectors of masked words" in text
+    with pytest.raises(SecureSumError, match="nothing of campaign one is masked now"):
+        write_bytes(summed.joined("fog"), Path("never"))
+
+
+def test_while_the_sum_is_on_the_very_bytes_can_be_written(summed, make_grid, tmp_path, clock):
+    joined, seen = summed.joined("fog"), {}
+
+    def react(node, site, request, before):
+        if site == "fog" and request.submit.parameters and not seen:
+            write_bytes(joined, tmp_path / "bytes")
+            seen["found"] = preview(joined)
+        return ...
+
+    OneShotMerge(summed.folder).start(make_grid(summed, react=react))
+    content, found = (tmp_path / "bytes").read_bytes(), seen["found"]
+    (length,) = LENGTH.unpack(content[: LENGTH.size])
+    reply, position = pb.Reply.FromString(content[LENGTH.size :][:length]), LENGTH.size + length
+    assert signing.digest(reply.summed) == Summing(joined).digest()
+    for tensor in found.parameters:
+        assert sha256([content[position:][: tensor.nbytes]]).hex() == tensor.sha256
+        position += tensor.nbytes
+    assert position == len(content) == found.nbytes + LENGTH.size

@@ -214,11 +214,6 @@ def test_a_node_that_fails_is_asked_again(world, make_grid, kind, code):
 
 
 def test_a_site_that_refuses_the_code_is_named_by_the_node_that_was_registered_for_it(world, make_grid):
-    for i, site in enumerate(world.sites):
-        folder = world.home.folder / "sites" / site
-        folder.mkdir(parents=True)
-        (folder / "node-id").write_text(str(100 + i))
-
     def react(node, site, request, before):
         return Error(INVALID_BUNDLE, "The FAB could not be verified.") if site == "fog" else ...
 
@@ -233,7 +228,9 @@ def test_an_unknown_node_that_refuses_the_code_is_noted_as_a_stranger(make_world
     def react(node, site, request, before):
         return Error(INVALID_BUNDLE, "The FAB could not be verified.") if site == "fog" else ...
 
-    OneShotMerge(world.folder).start(make_grid(world, react=react))
+    grid = make_grid(world, react=react)
+    (world.home.folder / "sites" / "fog" / "node-id").unlink()
+    OneShotMerge(world.folder).start(grid)
     assert_merged(world, "clear", "night")
     assert "refuses to run the campaign's code" in said(world, "stranger")[0]["message"]
 

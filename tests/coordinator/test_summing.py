@@ -19,7 +19,7 @@ from coordinator.merging import MODEL, RECEIPT
 from coordinator.report.format import to_json
 from coordinator.strategy import OneShotMerge
 from protos import messages_pb2 as pb
-from protos import receipts
+from protos import receipts, securesum_pb2, signing
 from protos.campaign import Rules
 from protos.errors import ModelFileError, QuorumError, SecureSumError, StorageError
 from protos.receipts import Proof
@@ -359,6 +359,29 @@ def test_while_shares_are_revealed_the_sum_waits_for_another_run(make_world, mak
     OneShotMerge(world.folder).start(again)
     assert summed_sites(world) == list(FOUR[:3])
     assert [site for site, request in again.log if request.HasField("sum")] == ["fog"]
+
+
+@pytest.mark.parametrize(("needed", "survives"), [(3, True), (4, False)])
+def test_a_wrong_share_is_survived_if_there_is_one_to_spare(make_world, make_grid, needed, survives):
+    world = make_world(FOUR, replace(RULES, minimum_sites=needed))
+
+    def react(node, name, request, before):
+        if (name, stage_of(request)) != ("fog", "confirmations"):
+            return ...
+        said = AtSite(world.joined("fog")).answer(request.sum)
+        reveal = signing.decode(said.payload, securesum_pb2.Reveal, "it")
+        reveal.seeds[0].share = bytes(32)
+        return pb.Reply(summed=signing.signed(said.purpose, reveal, world.sites["fog"].signing_key))
+
+    if survives:
+        OneShotMerge(world.folder).start(make_grid(world, react=react))
+        assert bits(world) == plain_bits(make_world, make_grid, world, FOUR)
+        return
+    for _ in range(2):  # and so it stays
+        with pytest.raises(QuorumError) as raised:
+            OneShotMerge(world.folder).start(make_grid(world, react=react))
+        assert "create a new campaign: each site reveals its shares but once" in raised.value.fix
+    assert not world.folder.state.exists()
 
 
 def test_masked_values_that_were_damaged_between_two_runs_are_found(make_world, make_grid):

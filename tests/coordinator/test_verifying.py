@@ -226,3 +226,24 @@ def test_after_a_withdrawal_the_new_receipt_holds_and_the_old_one_does_not(
     earlier = folder / "superseded" / f"{old.digest[:12]}.json"
     verdict = verify(folder / MODEL, earlier, merged.campaign.message.coordinator_key, Evidence())
     assert not verdict.ok
+
+
+def test_a_secure_sum_is_recomputed_when_all_sites_show_their_updates(make_world, make_grid, monkeypatch):
+    """Its receipt names what sites sent under masks, so a single update can't be found in it."""
+    monkeypatch.setattr(strategy, "write_report", lambda *_: None)
+    world = make_world(rules=Rules(privacy="secure-sum", evaluate=False))
+    OneShotMerge(world.folder).start(make_grid(world))
+    folder, key = world.folder.merged, world.campaign.message.coordinator_key
+
+    def of(sites) -> Verdict:
+        updates = [world.outbox(site).model for site in sites]
+        evidence = Evidence(campaign=world.campaign, updates=updates, base=world.base)
+        return verify(folder / MODEL, folder / RECEIPT, key, evidence)
+
+    whole, single = of(world.sites), of(["fog"])
+    assert whole.ok and single.ok
+    assert answers(whole)["recomputed"] is True
+    assert answers(single)["recomputed"] is None
+    assert answers(single)["update:fog"] is None
+    world.outbox("fog").store({**world.models["fog"], "scale": world.models["clear"]["scale"]})
+    assert answers(of(world.sites))["recomputed"] is False

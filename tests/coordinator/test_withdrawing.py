@@ -219,6 +219,14 @@ def test_an_update_that_was_dropped_must_be_presented(merged):
     assert "onebasin site export" in caught.value.fix
 
 
+def test_from_a_secure_sum_nothing_can_be_taken_out(make_world, make_grid, tmp_path):
+    world = make_world(rules=Rules(privacy="secure-sum", minimum_sites=2))
+    run(world, make_grid)
+    world.outbox("fog").export(tmp_path / "fog.safetensors")
+    with pytest.raises(ConfigurationError, match="is a secure sum, from which no single update can be taken out"):
+        withdraw(world.folder, "fog", tmp_path / "fog.safetensors")
+
+
 def test_not_while_the_campaign_runs(merged, exported):
     with merged.folder.alone(), pytest.raises(ConfigurationError, match="is running already"):
         withdraw(merged.folder, "fog", exported)

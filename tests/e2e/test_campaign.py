@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,16 +232,20 @@ def test_a_site_that_cannot_deliver_is_named_and_the_run_fails(federation, harm,
     assert not campaign.merged.exists()
 
 
+def wait_for(text: str, log: Path) -> None:
+    """Wait until it stands in a log; half a minute at most."""
+    until = time.monotonic() + 30
+    while text not in log.read_text():
+        assert time.monotonic() < until, log.read_text()
+        time.sleep(0.2)
+
+
 def test_an_unregistered_node_is_not_let_in(federation, tmp_path):
     site = Site.init(tmp_path / "eve", "eve", address=federation.home.settings.fleet_address, domain="night")
     site = Site.open(site.folder)
     shutil.copy(federation.home.keys / "ca.crt", site.keys / "ca.crt")
     federation.start_node("eve", site)
-    until = time.monotonic() + 30
-    log = federation.folder / "supernode-eve.log"
-    while "refuses the key of site eve: it is not registered" not in log.read_text():
-        assert time.monotonic() < until, log.read_text()
-        time.sleep(0.2)
+    wait_for("refuses the key of site eve: it is not registered", federation.folder / "supernode-eve.log")
     federation.processes.kill("eve")
 
 
@@ -266,11 +271,7 @@ def test_a_revoked_sites_node_is_let_in_no_more(federation, tmp_path):
     roster.revoke(home, "eve")
     superlink.unregister(home, "eve")
     federation.start_node("eve-revoked", site)
-    until = time.monotonic() + 30
-    log = federation.folder / "supernode-eve-revoked.log"
-    while "refuses the key of site eve" not in log.read_text():
-        assert time.monotonic() < until, log.read_text()
-        time.sleep(0.2)
+    wait_for("refuses the key of site eve", federation.folder / "supernode-eve-revoked.log")
     federation.processes.kill("eve-revoked")
 
 

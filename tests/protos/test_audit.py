@@ -193,7 +193,7 @@ def test_a_head_that_says_nothing_is_refused(log):
 
     log.note("left")
     for content in ({}, {"seq": "x", "start": 0, "line": ""}, {"seq": 1, "start": None, "line": ""}):
-        text = dsse.sealed(audit._HEAD_TYPE, dsse.canonical(content), KEY)
+        text = dsse.signed(audit._HEAD_TYPE, dsse.canonical(content), KEY)
         log.path.with_name(HEAD).write_text(text)
         with pytest.raises(VerificationError, match="is no head"):
             verify(log.path, PUBLIC)

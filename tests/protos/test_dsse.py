@@ -21,12 +21,12 @@ def opened(text, kind=KIND, key=PUBLIC) -> bytes:
 
 
 def test_what_was_signed_comes_back():
-    assert opened(dsse.sealed(KIND, b"payload", KEY)) == b"payload"
+    assert opened(dsse.signed(KIND, b"payload", KEY)) == b"payload"
 
 
 def test_the_envelope_is_what_the_specification_says():
     # Checked by hand from the protocol's text: PAE is "DSSEv1" SP LEN(type) SP type SP LEN(body) SP body.
-    found = json.loads(dsse.sealed("http://example.com/HelloWorld", b"hello world", KEY))
+    found = json.loads(dsse.signed("http://example.com/HelloWorld", b"hello world", KEY))
     assert (found["payloadType"], found["payload"]) == ("http://example.com/HelloWorld", "aGVsbG8gd29ybGQ=")
     signature = base64.b64decode(found["signatures"][0]["sig"])
     pae = b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
@@ -34,14 +34,14 @@ def test_the_envelope_is_what_the_specification_says():
 
 
 def test_one_good_signature_of_several_is_enough():
-    envelope = json.loads(dsse.sealed(KIND, b"x", KEY))
-    other = json.loads(dsse.sealed(KIND, b"x", Ed25519PrivateKey.generate()))
+    envelope = json.loads(dsse.signed(KIND, b"x", KEY))
+    other = json.loads(dsse.signed(KIND, b"x", Ed25519PrivateKey.generate()))
     envelope["signatures"].insert(0, other["signatures"][0])
     assert opened(json.dumps(envelope)) == b"x"
 
 
 def test_another_key_type_or_payload_is_refused():
-    text = dsse.sealed(KIND, b"payload", KEY)
+    text = dsse.signed(KIND, b"payload", KEY)
     with pytest.raises(SignatureError, match="not signed with the key that was given"):
         opened(text, key=signing.public_bytes(Ed25519PrivateKey.generate()))
     with pytest.raises(SignatureError, match="another type"):
@@ -54,7 +54,7 @@ def test_another_key_type_or_payload_is_refused():
         opened(json.dumps(changed))
 
 
-GOOD = json.loads(dsse.sealed(KIND, b"payload", KEY))
+GOOD = json.loads(dsse.signed(KIND, b"payload", KEY))
 BROKEN = {
     "nothing": "",
     "no JSON": "{",
@@ -83,7 +83,7 @@ def test_without_a_signature_nothing_is_believed(signatures):
 
 
 def test_every_cut_of_an_envelope_is_refused():
-    text = dsse.sealed(KIND, b"payload", KEY).rstrip().encode()
+    text = dsse.signed(KIND, b"payload", KEY).rstrip().encode()
     for length in range(len(text)):
         with pytest.raises((VerificationError, SignatureError)):
             opened(text[:length])

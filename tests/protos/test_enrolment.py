@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protos import dsse, signing
 from protos import enrolment_pb2 as pb
-from protos import envelopes, signing
 from protos.enrolment import Request, Welcome, check_fingerprint, new_welcome
 from protos.errors import ConfigurationError, OnebasinError, SignatureError
 
@@ -83,7 +83,7 @@ def test_a_signed_request_that_makes_no_sense_is_refused(tmp_path, changes):
     message = pb.SiteRequest.FromString(signing.encode(REQUEST.message))
     for name, value in changes.items():
         setattr(message, name, value)
-    (tmp_path / "r").write_text(envelopes.dump(signing.signed(signing.REQUEST, message, KEY)))
+    (tmp_path / "r").write_text(dsse.dump(signing.signed(signing.SITE_REQUEST, message, KEY)))
     with pytest.raises((ConfigurationError, SignatureError)):
         Request.read(tmp_path / "r")
 

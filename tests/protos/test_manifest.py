@@ -10,7 +10,7 @@ from torch import nn
 
 from protos import dtypes
 from protos.errors import ModelFileError
-from protos.manifest import COUNT, MEAN, STATISTICS, VAR, Manifest, TensorSpec, differences, join
+from protos.manifest import COUNT, MEAN, STATISTICS, VAR, Manifest, TensorSpec, join
 
 F32, I64 = dtypes.by_name("float32"), dtypes.by_name("int64")
 
@@ -111,17 +111,6 @@ def test_a_manifest_cannot_be_changed():
     found = Manifest(layer("bn"))
     with pytest.raises(TypeError):
         found.tensors["w"] = TensorSpec(F32, ())
-
-
-def test_differences_are_told_one_sentence_per_tensor():
-    base = Manifest({"a": TensorSpec(F32, (2,)), "b": TensorSpec(F32, ()), "c": TensorSpec(I64, (1,))})
-    other = Manifest({"a": TensorSpec(F32, (2, 1)), "c": TensorSpec(I64, (1,)), "d": TensorSpec(F32, ())})
-    assert differences(base, other) == [
-        "a is float32[2, 1], the base has float32[2]",
-        "b is missing",
-        "d is not in the base",
-    ]
-    assert differences(base, base) == []
 
 
 @given(st.lists(st.integers(0, 9), max_size=4))

@@ -103,6 +103,11 @@ def test_keys_that_others_read_or_that_are_missing_are_found(keys):
     assert states(preflight.keys(keys, names)) == {"keys": BAD, "permissions": BAD}
 
 
+def test_a_folder_of_keys_that_is_gone_is_found(keys):
+    (found,) = preflight.keys(keys / "none", ("signing.pem", "node"))
+    assert (found.what, found.state, found.found) == ("keys", BAD, "missing: signing.pem, node")
+
+
 def test_a_disk_without_room_is_found(tmp_path):
     assert states(preflight.disk(tmp_path, 0)) == {"disk": GOOD}
     assert states(preflight.disk(tmp_path, 1 << 60)) == {"disk": BAD}

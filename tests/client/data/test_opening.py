@@ -36,7 +36,7 @@ def test_class_statistics_are_kept_in_the_sites_folder(data_set, tmp_path):
     home = tmp_path / "site"
     home.mkdir()
     open_feed(folders(data_set("folder"), rare_classes=RareClasses(min_pixels=10)), home, batch=2, seed=0)
-    assert [path.parent.name for path in home.rglob("*.npz")] == ["statistics"]
+    assert [path.parent.name for path in home.rglob("*.safetensors")] == ["statistics"]
 
 
 def test_scenes_are_judged_on_at_once(tmp_path):

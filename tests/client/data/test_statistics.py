@@ -69,6 +69,16 @@ def test_damaged_counts_are_made_again(found, tmp_path, reads, content):
     assert len(reads) == 6
 
 
+def test_no_bit_of_the_counts_can_change_without_notice(found, tmp_path, reads):
+    first = statistics.class_counts(found, tmp_path / "kept")
+    (kept,) = (tmp_path / "kept").iterdir()
+    content = bytearray(kept.read_bytes())
+    content[-40] ^= 1  # the last count, before the seal of 32 bytes
+    kept.write_bytes(content)
+    assert np.array_equal(statistics.class_counts(found, tmp_path / "kept"), first)
+    assert len(reads) == 6
+
+
 def test_pickled_counts_are_not_loaded(found, tmp_path, reads):
     statistics.class_counts(found, tmp_path / "kept")
     (kept,) = (tmp_path / "kept").iterdir()

@@ -65,6 +65,34 @@ def test_keys_of_another_length_are_refused(found, field, value):
         Advertising(found.agreement).take(FOG, envelope)
 
 
+@pytest.mark.parametrize("field", ["mask_key", "share_key"])
+@pytest.mark.parametrize("bad", [bytes(32), b"\1" + bytes(31)])
+def test_a_key_of_which_no_secret_comes_is_refused_before_others_are_told_of_it(found, field, bad):
+    """Or else every honest site would refuse the roster, and the one at fault would be left."""
+    envelope = changed(found, found.begin(FOG), pb.Keys, lambda keys: setattr(keys, field, bad))
+    with pytest.raises(SecureSumError, match="no secret comes") as caught:
+        Advertising(found.agreement).take(FOG, envelope)
+    assert caught.value.site == FOG
+
+
+def test_one_key_for_two_purposes_is_refused_before_others_are_told_of_it(found):
+    envelope = changed(found, found.begin(FOG), pb.Keys, lambda keys: setattr(keys, "share_key", keys.mask_key))
+    with pytest.raises(SecureSumError, match="the same key for both") as caught:
+        Advertising(found.agreement).take(FOG, envelope)
+    assert caught.value.site == FOG
+
+
+def test_of_two_sites_with_the_same_key_one_is_named_so_that_the_others_can_go_on(found):
+    state, said = Advertising(found.agreement), {site: found.begin(site) for site in SITES}
+    taken = hear(said["site-0"], pb.Keys, found.agreement, "site-0").mask_key
+    said["site-2"] = changed(found, said["site-2"], pb.Keys, lambda k: setattr(k, "share_key", taken), "site-2")
+    for site in SITES:
+        state = state.take(site, said[site])
+    with pytest.raises(SecureSumError, match="site-0 and site-2 have the same key") as caught:
+        state.close()
+    assert caught.value.site == "site-2"
+
+
 SHARES = {
     "one for itself": lambda m: setattr(m.sealed[0], "site", FOG),
     "one missing": lambda m: m.sealed.pop(),
