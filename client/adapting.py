@@ -9,11 +9,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +32,8 @@ from protos.errors import AdaptationError, OnebasinError, StorageError, UpdateRe
 
 PHASES = {"data": pb.PHASE_DATA, "adapt": pb.PHASE_ADAPT, "update": pb.PHASE_UPDATE}
 _SHOWN = ("phase", "step", "steps", "eta", "loss", "note", "coverage", "memory")
+STOP = 30.0
+"""Seconds that the adapting process has to end when it is told to, until it is killed."""
 _INTERVAL = 0.5
 """Seconds between two writings of progress.json."""
 
@@ -39,7 +43,7 @@ class Status:
     """How far a site is.
 
     Attributes:
-        state: ``idle``, ``adapting``, ``ready``, ``failed`` or ``stopped``.
+        state: ``idle``, ``adapting``, ``ready``, ``failed``, ``stopped``, or ``cleared``: sent, merged, removed.
         phase: ``data``, ``adapt``, ``update``, or nothing before the start.
         step: Steps done.
         steps: Steps in all.
@@ -70,8 +74,9 @@ def status(joined: Joined) -> Status:
     """Tell how far adapting is, from the files alone."""
     progress = _read(joined, "progress.json")
     values = {key: progress[key] for key in _SHOWN if key in progress}
-    if Outbox(joined).ready:
-        return Status("ready", **{**values, "eta": 0.0})
+    outbox = Outbox(joined)
+    if outbox.ready or outbox.cleared:
+        return Status("ready" if outbox.ready else "cleared", **{**values, "eta": 0.0})
     if _locked(joined):
         return Status("adapting", **values)
     if failure := _read(joined, "failure.json"):
@@ -88,13 +93,14 @@ def start(joined: Joined) -> bool:
         Whether a process was started.
 
     """
-    if Outbox(joined).ready:
+    if Outbox(joined).ready or Outbox(joined).cleared:
         return False
     files.make_folder(joined.folder)
     try:
-        with (joined.folder / "adapt.lock").open("a") as lock, (joined.folder / "adapt.log").open("ab") as log:
+        with _lock(joined).open("a") as lock, (joined.folder / "adapt.log").open("ab") as log:
             if not _taken(lock):
                 return False
+            _sign(lock.fileno(), "")  # whose lock this was before
             (joined.folder / "failure.json").unlink(missing_ok=True)
             command = [sys.executable, "-m", "onebasin", "site", "adapt", str(joined.site.folder)]
             command += ["--campaign", joined.campaign.digest.hex(), "--lock", str(lock.fileno())]
@@ -103,7 +109,7 @@ def start(joined: Joined) -> bool:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # it outlives whoever started it
+                start_new_session=True,  # it outlives whoever started it, and has a group of its own
                 pass_fds=[lock.fileno()],
                 cwd=joined.folder,
             )
@@ -129,15 +135,98 @@ def run(joined: Joined, lock: int | None = None) -> None:
     acceptance.check(joined)
     if lock is not None:
         os.set_inheritable(lock, False)  # workers of this process must not keep the lock alive
-        _work(joined)
+        _sign(lock, str(os.getpid()))
+        with _ending():
+            _work(joined)
         return
-    with _held(joined):
+    with _held(joined) as held, _ending():
+        _sign(held.fileno(), str(os.getpid()))
         _work(joined)
+
+
+def stop(joined: Joined, patience: float = STOP) -> bool:
+    """End the adapting process, if one runs. Its checkpoint stays, and `start` continues from it.
+
+    Args:
+        joined: The campaign.
+        patience: Seconds that it has to end by itself, until it is killed.
+
+    Returns:
+        Whether one ran.
+
+    Raises:
+        AdaptationError: It can't be ended.
+
+    """
+    if not _locked(joined):
+        return False
+    joined.site.audit.note("stopping", campaign=joined.campaign.digest.hex())
+    for what in (signal.SIGTERM, signal.SIGKILL):
+        until = time.monotonic() + patience
+        told = False
+        while time.monotonic() < until:
+            told = told or _tell(joined, what)  # a process that is just being started has not signed yet
+            if not _locked(joined):
+                return True
+            time.sleep(0.05)
+    raise AdaptationError(
+        f"the adapting process of site {joined.site.name} can't be ended", f"whoever holds {_lock(joined)} is it"
+    )
+
+
+def _tell(joined: Joined, what: signal.Signals) -> bool:
+    """Send a signal to the process that holds the lock, with its workers to kill it; tell whether it is known."""
+    try:
+        process = int(_lock(joined).read_text())
+    except (OSError, ValueError):
+        return False
+    with suppress(ProcessLookupError, PermissionError):
+        group = os.getpgid(process)
+        if what == signal.SIGKILL and group == process:
+            os.killpg(group, what)
+        else:
+            os.kill(process, what)
+    return True
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """Let this process end as by Ctrl-C when it is told to: with what is open put away, and no failure noted."""
+    own = os.getpid()
+
+    def end(*_: object) -> None:
+        if os.getpid() != own:  # a worker that was forked is ended by whoever forked it
+            os._exit(0)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's affair
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _sign(lock: int, content: str) -> None:
+    """Write into a lock's file who holds it."""
+    os.ftruncate(lock, 0)
+    os.write(lock, content.encode())
+
+
+def _lock(joined: Joined) -> Path:
+    return joined.folder / "adapt.lock"
 
 
 def _work(joined: Joined) -> None:
     if Outbox(joined).ready:
         return
+    if Outbox(joined).cleared:
+        raise AdaptationError(
+            f"site {joined.site.name}'s update for campaign {joined.campaign.name} is merged, and was cleared",
+            "a site adapts once in a campaign: join another one",
+        )
     failure = joined.folder / "failure.json"
     failure.unlink(missing_ok=True)
     try:
@@ -243,7 +332,7 @@ def _read(joined: Joined, name: str) -> dict[str, Any]:
 
 def _locked(joined: Joined) -> bool:
     try:
-        with (joined.folder / "adapt.lock").open() as lock:
+        with _lock(joined).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -265,12 +354,12 @@ def _taken(lock: IO[str]) -> bool:
 
 
 @contextmanager
-def _held(joined: Joined) -> Iterator[None]:
+def _held(joined: Joined) -> Iterator[IO[str]]:
     files.make_folder(joined.folder)
-    with (joined.folder / "adapt.lock").open("a") as lock:
+    with _lock(joined).open("a") as lock:
         if not _taken(lock):
             raise AdaptationError(
                 f"site {joined.site.name} is adapting to campaign {joined.campaign.name} already",
                 "watch it: onebasin site status",
             )
-        yield
+        yield lock

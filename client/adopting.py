@@ -1,4 +1,7 @@
-"""The merged model comes home: it is written down with the statistics that the campaign's rule names."""
+"""The merged model comes home: it is written down with the statistics that the campaign's rule names.
+
+With it comes the receipt for this site's update; where the rules don't let sites have the model, that alone.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ log = logging.getLogger("onebasin.site")
 
 
 def adopt(joined: Joined, base: TensorFile, request: pb.Adopt, delivered: Delivered) -> None:
-    """Write the merged model and its receipt into the campaign's folder.
+    """Write the merged model, if the rules let sites have it, and its receipt into the campaign's folder.
 
     Args:
         joined: The campaign.
@@ -44,9 +47,13 @@ def adopt(joined: Joined, base: TensorFile, request: pb.Adopt, delivered: Delive
 
     """
     site, campaign = joined.site, joined.campaign
-    if not campaign.rules.deliver:
+    if not campaign.rules.deliver and (request.digest or request.buffer_sets):
         raise ForbiddenError(f"site {site.name}: by the campaign's rules sites don't get the merged model")
-    receipt = _receipt(joined, request.receipt)
+    receipt = check_receipt(joined, request.receipt)
+    if not campaign.rules.deliver:
+        files.write(joined.folder / RECEIPT, request.receipt)
+        log.info("the receipt for this site's update is here")
+        return
     statistics, sets = _statistics(joined, base.manifest, request, delivered)
     part = joined.folder / f"part-{MODEL}"
     with delivered.open(request.digest) as parameters:
@@ -59,8 +66,16 @@ def adopt(joined: Joined, base: TensorFile, request: pb.Adopt, delivered: Delive
     log.info("the merged model is here: %s", joined.folder / MODEL)
 
 
-def _receipt(joined: Joined, content: bytes) -> Receipt:
-    """Check a receipt: that it is the coordinator's, for this campaign, and names this site's update."""
+def check_receipt(joined: Joined, content: bytes) -> Receipt:
+    """Check a receipt: that it is the coordinator's, for this campaign, and names this site's update.
+
+    Raises:
+        SignatureError: The coordinator didn't sign it.
+        VerificationError: It is none.
+        UpdateRefusedError: It is another's.
+        SecureSumError: No masked update was sent.
+
+    """
     name, campaign = joined.site.name, joined.campaign
     found = receipts.opened(content, campaign.message.coordinator_key, "the receipt")
     mine = [entry.digest for entry in found.inputs if entry.site == name]

@@ -64,6 +64,7 @@ _STATES = {
     "ready": pb.Progress.STATE_READY,
     "failed": pb.Progress.STATE_FAILED,
     "stopped": pb.Progress.STATE_STOPPED,
+    "cleared": pb.Progress.STATE_READY,  # nothing is left to be stopped
 }
 
 
@@ -149,10 +150,15 @@ def _answer(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer
         raise RefusedRequestError(error.what, pb.Refusal.REASON_CAMPAIGN) from error
     acceptance.check(joined)
     kind = request.WhichOneof("what")
+    if kind in ("adapt", "progress", "submit", "sum") and Outbox(joined).cleared:
+        raise RefusedRequestError("the update was merged, and cleared since", pb.Refusal.REASON_CLEARED)
     if kind == "hello":
         return pb.Reply(hello=_hello(joined, request.hello, node_id)), {}
     if kind == "adapt":
         adapting.start(joined)
+        return pb.Reply(progress=progress(joined)), {}
+    if kind == "cancel":
+        adapting.stop(joined)
         return pb.Reply(progress=progress(joined)), {}
     if kind == "progress":
         return pb.Reply(progress=progress(joined)), {}

@@ -93,6 +93,33 @@ def export(
 
 
 @app.command()
+def outbox(
+    folder: SiteArgument,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Remove the updates that are receipted; pending ones always stay.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List this site's updates: those that are pending, and those for which the coordinator's receipt is here.
+
+    A receipted update is merged, and not needed for that any more. But with nothing else can it be withdrawn from
+    the merge, so it stays until you clear it; `onebasin site export` makes a copy to keep elsewhere.
+    """
+    from client import stock
+    from client.site import Site
+    from protos import printing
+
+    site = Site.open(folder)
+    if clear:
+        for entry in stock.clear(site):
+            freed = f"{entry.bytes / 1e6:.1f} MB"
+            typer.echo(f"cleared update {entry.update[:12]} of campaign {entry.campaign}, {freed}", err=as_json)
+    found = stock.stock(site)
+    content = {"site": site.name, "updates": [entry.as_json() for entry in found]}
+    printing.show(content if as_json else [stock.table(found)])
+
+
+@app.command()
 def status(folder: SiteArgument, campaign: CampaignOption = "", as_json: JsonOption = False) -> None:
     """Say how far adapting is."""
     from dataclasses import asdict

@@ -1,11 +1,14 @@
-"""The outbox: the finished update, kept until it is merged, and sent as often as it is asked for.
+"""The outbox: the finished update, kept until the operator clears it, and sent as often as it is asked for.
 
 The model's file is written first and its signed header last, each atomically, so an update is there whole or
-not at all. The header's digest of every parameter is checked when the bytes are read to be sent.
+not at all. The header's digest of every parameter is checked when the bytes are read to be sent. An update that
+was cleared leaves its header behind: receipts are compared with it.
 """
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,7 @@ from client.site import Joined
 from protos import boundary, files, flower, signing, updatefile
 from protos import update_pb2 as pb
 from protos.boundary import Array, BatchNorm
-from protos.errors import ConfigurationError, ModelFileError, UpdateRefusedError
+from protos.errors import ConfigurationError, ModelFileError, StorageError, UpdateRefusedError
 from protos.tensorfile import TensorFile, write_tensors
 from protos.updatefile import UpdateFile
 
@@ -41,7 +44,53 @@ class Outbox:
     @property
     def ready(self) -> bool:
         """Whether an update is there."""
+        return self._header.exists() and not self.cleared
+
+    @property
+    def cleared(self) -> bool:
+        """Whether there was one that was removed once it was merged."""
+        return self._marker.exists()
+
+    @property
+    def _marker(self) -> Path:
+        return self.joined.folder / "outbox" / "cleared.json"
+
+    @property
+    def known(self) -> bool:
+        """Whether the header of an update is there, be the update cleared or not."""
         return self._header.exists()
+
+    @property
+    def stored(self) -> float:
+        """When the update was stored, in seconds since 1970."""
+        return self._header.stat().st_mtime
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return sum(path.stat().st_size for path in (self._header, self.model) if path.exists())
+
+    def clear(self, receipt: str) -> None:
+        """Remove the update. From then on it can neither be sent nor be presented once more.
+
+        Args:
+            receipt: Digest of the receipt that covers it, hexadecimal.
+
+        Raises:
+            StorageError: It can't be removed.
+
+        """
+        if not self.cleared:  # written down first: a crash in between leaves a file too many, not a doubt
+            digest, campaign = self.digest().hex(), self.joined.campaign.digest.hex()
+            self.joined.site.audit.note("cleared", campaign=campaign, digest=digest, receipt=receipt)
+            content = {"digest": digest, "receipt": receipt, "time": int(time.time())}
+            files.write(self._marker, json.dumps(content) + "\n")
+        try:
+            self.model.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"can't remove {self.model}: {error.strerror}", "check permissions, and clear once more"
+            ) from error
 
     def store(self, state: Mapping[str, Array]) -> bytes:
         """Make the update of a model's tensors, sign it and keep it; return its digest.

@@ -12,6 +12,11 @@ _PRIVACY = {
 }
 
 
+_AT_DEADLINE = {
+    "merge": "who has delivered by then is merged, if the quorum is met",
+    "fail": "if a member has not delivered by then, nothing is merged",
+    "wait": "if the quorum is not met by then, it is waited for",
+}
 _BUFFERS = {
     "pooled": "statistics pooled over the members' updates",
     "own": "the statistics of this site's own update",
@@ -34,12 +39,14 @@ def rules(campaign: Campaign, site: str) -> list[tuple[str, str]]:
         ("base", f"{message.base_digest.hex()} ({message.model}, {message.classes} classes)"),
         ("members", ", ".join(f"{name} ({signing.fingerprint(key)})" for name, key in campaign.keys.items())),
         ("quorum", f"{said.minimum_sites} of {len(campaign.sites)} sites must deliver, or nothing is merged"),
-        ("deadline", f"{_duration(said.deadline_seconds)} from the start of the run"),
+        ("deadline", f"{_duration(said.deadline_seconds)} from its first run; {_AT_DEADLINE[said.at_deadline]}"),
         ("patience", f"a site that is silent for {_duration(said.patience_seconds)} is given up"),
         ("sends", f"once: the {said.copy}'s parameters and BatchNorm statistics, signed by site {site}"),
         ("privacy", f"{said.privacy}: {_PRIVACY[said.privacy]}{_unless(campaign)}"),
         ("code", _code(said.code_digest)),
     ]
+    if said.required:
+        found.append(("required", f"without {', '.join(said.required)} nothing is merged"))
     if said.compare_single_models:
         found.append(("note", "other members get to see this site's model (compare_single_models)"))
     if said.evaluate:

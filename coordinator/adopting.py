@@ -1,8 +1,9 @@
-"""The end of a campaign for its sites: each gets the merged model, with the receipt."""
+"""The end of a campaign for its sites: each gets the receipt, and if the rules say so the merged model with it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from coordinator.asking import Asking, Held
 from coordinator.courier import Courier
@@ -54,3 +55,38 @@ class Adopting(Asking):
         if reply.WhichOneof("what") != "adopted":
             raise UpdateRefusedError(f"site {site}: answered {reply.WhichOneof('what')} to adopt", site=site)
         self.events.note("adopted", site)
+
+
+class Acknowledging(Asking):
+    """The conversation in which sites get the receipt alone: what they sent is merged; see :class:`Asking`."""
+
+    kind, given_up = "adopt", "not-receipted"
+
+    def __init__(
+        self, folder: CampaignFolder, base: Manifest, members: list[Member], courier: Courier, held: Held
+    ) -> None:
+        self._receipt = files.read(folder.merged / RECEIPT)
+        super().__init__(folder, base, members, courier, held, _PATIENCE)
+
+    def models(self, member: Member) -> Mapping[bytes, Path]:
+        """Name none."""
+        return {}
+
+    def question(self, member: Member, nonce: bytes) -> pb.Request:
+        """Give a site the receipt."""
+        return pb.Request(adopt=pb.Adopt(receipt=self._receipt))
+
+    def answered(self, site: str, reply: pb.Reply, nonce: bytes) -> None:
+        """Note that a site has the receipt.
+
+        Raises:
+            UpdateRefusedError: It answers something else.
+
+        """
+        if reply.WhichOneof("what") != "adopted":
+            raise UpdateRefusedError(f"site {site}: answered {reply.WhichOneof('what')} to adopt", site=site)
+        self.events.note("receipted", site)
+
+
+_PATIENCE = 30.0
+"""Seconds that a site which is not connected is waited for: it gets the receipt with the next run, too."""

@@ -18,10 +18,11 @@ from pathlib import Path
 
 from flwr.app import Message
 
-from coordinator.courier import PER_SITE, Answer, Courier, kind_of
+from coordinator.courier import Answer, Courier, kind_of
 from coordinator.home import CampaignFolder
 from coordinator.members import Member, State, refusal
 from coordinator.merging import MODEL, midpoint_digest
+from coordinator.pacing import pause
 from protos import flower
 from protos import messages_pb2 as pb
 from protos.assembly import parts
@@ -50,6 +51,7 @@ class _Session:
         models: What is delivered for it: the parameters' digest and the file that they are in.
         node: The node that is asked; another if the site came back as another.
         failures: How often a request of it came to nothing.
+        due: When to go on asking it (monotonic seconds).
         parts: What is still to be delivered.
         nonce: Of the question; empty while it is not under way.
 
@@ -59,6 +61,7 @@ class _Session:
     models: Mapping[bytes, Path]
     node: int | None = None
     failures: int = 0
+    due: float = 0.0
     parts: list[pb.Deliver] = field(default_factory=list)
     nonce: bytes = b""
 
@@ -146,7 +149,9 @@ class Asking(ABC):
                 session.parts = self._parts(
                     {digest: path for digest, path in session.models.items() if (node, digest) not in self._held}
                 )
-            while session.parts and self._room(node):
+            if time.monotonic() < session.due:
+                continue
+            while session.parts and self._courier.room("deliver", node, self._submit.at_once):
                 deliver = session.parts.pop(0)
                 request = pb.Request(campaign_digest=self.folder.campaign.digest, deliver=deliver)
                 yield self._courier.message(
@@ -201,12 +206,9 @@ class Asking(ABC):
             found.append(pb.Deliver(pieces=pieces))
         return found
 
-    def _room(self, node: int) -> bool:
-        under_way = self._courier.under_way
-        return under_way("deliver") < self._submit.at_once and under_way("deliver", node) < PER_SITE
-
     def _failed(self, session: _Session, problem: str) -> None:
         session.failures += 1
+        session.due = time.monotonic() + pause(session.failures)
         if session.failures >= TRIES:
             self._give_up(session.member.site, problem)
 

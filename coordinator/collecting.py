@@ -10,13 +10,14 @@ from pathlib import Path
 
 from coordinator import attempt
 from coordinator.arrivals import Arrival, clear, kept_header
-from coordinator.courier import PER_SITE, Answer, Courier, kind_of
+from coordinator.courier import Answer, Courier, kind_of
 from coordinator.folding import Folding
-from coordinator.greeting import RETRY, Greeted
+from coordinator.greeting import Greeted
 from coordinator.home import CampaignFolder
 from coordinator.members import Member, State, refusal
 from coordinator.merge.state import MergeState
 from coordinator.merging import last_receipt
+from coordinator.pacing import pause
 from protos import messages_pb2 as pb
 from protos import update_pb2
 from protos.assembly import parts
@@ -29,6 +30,8 @@ MAX_RESTARTS = 3
 """How often an adapting process that died is started again."""
 _LOOKING = 60.0
 """Seconds that a site which looks through its images is taken to have left, at least."""
+LATE = 120.0
+"""Seconds that a site has, in a run that begins after the deadline, to connect and to say that it is ready."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,19 @@ class Collecting:
         self._summed = self.rules.privacy == SECURE_SUM
         self._revealed: set[str] = set()
         self._keep = folder.home.settings.keep_updates or self.rules.compare_single_models
+        # A point in time, which the journal keeps; within a run, clocks that are set don't count.
+        self._ends = self.started + (folder.begin().deadline or 0.0) - time.time()
+        self._merged_before = False
+        self._late = False
 
     @property
     def left(self) -> float:
-        """Seconds until the deadline."""
-        return self.started + self.rules.deadline_seconds - time.monotonic()
+        """Seconds until the deadline; negative once it has passed."""
+        return self._ends - time.monotonic()
+
+    def failures(self, site: str) -> int:
+        """Return how often a site has failed to answer in a row."""
+        return self.members[site].failures if site in self.members else 0
 
     def merged(self) -> int:
         """Count the members whose updates are in the merge state."""
@@ -81,17 +92,22 @@ class Collecting:
     def resume(self) -> None:
         """Find out what an earlier run folded already: its digests stand in the state itself.
 
-        Whose they are says the update's header or, where that was dropped, the receipt. A secure sum that had come
-        to its end but for some shares needs nothing but these.
+        Whose they are says the update's header or, where that was dropped, the receipt. The journal is corrected
+        by it. A secure sum that had come to its end but for some shares needs nothing but these.
         """
-        if not self._folder.state.exists():
-            if self._summed:
-                self._resume_sum()
-            return
+        if self._folder.state.exists():
+            self._resume()
+        elif self._summed:
+            self._resume_sum()
+        self._correct()
+        self._late = self.left < 0 and (self.rules.at_deadline != "wait" or self._merged_before)
+
+    def _resume(self) -> None:
         with MergeState(self._folder.state) as state:
             state.check()
             inside = state.digests
         receipt = last_receipt(self._folder)
+        self._merged_before = receipt is not None
         named = {entry.site: bytes.fromhex(entry.digest) for entry in receipt.inputs} if receipt else {}
         if self._summed and receipt is None:
             named = attempt.digests(self._folder.sum_record)
@@ -105,7 +121,7 @@ class Collecting:
                     Arrival.model_in(self._arrival(member.site)).unlink(missing_ok=True)
                 self.events.note("already-folded", member.site, digest=member.digest.hex())
             elif member.site in withdrawn:
-                member.state, member.reason = State.WITHDRAWN, f"site {member.site} withdrew its update"
+                self._move(member, State.WITHDRAWN, f"site {member.site} withdrew its update")
                 clear(self._arrival(member.site))
             elif self._summed:
                 self._miss(member, f"site {member.site} is not in the secure sum, which is made once")
@@ -117,6 +133,15 @@ class Collecting:
                 member.state = State.READY
             elif member.site not in asked:
                 self._miss(member, f"site {member.site} is not in the secure sum, which is made once")
+
+    def _correct(self) -> None:
+        """Have the journal say what the merge state says, and begin with what isn't merged."""
+        standings = self._folder.home.journal.standings(self._folder.key)
+        for member in self.members.values():
+            said = standings[member.site].state if member.site in standings else ""
+            if said in (State.MERGED.value, State.WITHDRAWN.value) and said != member.state.value:
+                self.events.note("corrected", member.site, said=said, state=member.state.value)
+            self.events.place(member)
 
     # ------------------------------------------------------ what is due now
 
@@ -131,20 +156,21 @@ class Collecting:
 
     def _next(self, member: Member) -> pb.Request | None:
         now = time.monotonic()
-        asked = self._courier.under_way("submit")
         if (
             member.state is State.READY and self._summed
         ):  # it waits for the others, and is asked only if it is there
             alone = now >= member.due and not self._courier.under_way(node=member.node)
             return pb.Request(progress=pb.ProgressQuery()) if alone else None
-        if member.state is State.READY and asked < self._submit.at_once and now >= member.due:
-            member.state, member.arrival = State.SUBMITTING, None
+        assert member.node is not None
+        room = now >= member.due and self._courier.room("submit", member.node, self._submit.at_once)
+        if member.state is State.READY and room:
+            self._move(member, State.SUBMITTING)
+            member.arrival = None
             member.parts = list(parts(self._base.parameters, self._submit.part_mebibytes << 20))
             self.events.note("asked", member.site, parts=len(member.parts))
             return pb.Request(submit=pb.Submit(header=True, parameters=member.parts.pop(0)))
         if member.state is State.SUBMITTING:
-            mine = self._courier.under_way("submit", member.node)
-            if member.parts and asked < self._submit.at_once and mine < PER_SITE and now >= member.due:
+            if member.parts and room:
                 return pb.Request(submit=pb.Submit(parameters=member.parts.pop(0)))
             return None
         if now < member.due or self._courier.under_way(node=member.node):
@@ -166,10 +192,11 @@ class Collecting:
             return None
         before = member.node if member.node != found.node else None
         if before is not None and member.state is State.SUBMITTING:
-            member.state = State.READY  # what the old node was asked for won't come
+            self._move(member, State.READY)  # what the old node was asked for won't come
         member.node, member.heard = found.node, time.monotonic()
+        member.failures, member.due = 0, min(member.due, member.heard)
         if member.state is State.ABSENT:
-            member.state = State.CONNECTED
+            self._move(member, State.CONNECTED)
         self.events.note("connected", member.site, node=found.node)
         return before
 
@@ -192,7 +219,8 @@ class Collecting:
         """Start folding what is complete, and take in what has been folded."""
         for arrival in self._folding.step():
             member = self.members[arrival.site]
-            member.state, member.seconds = State.MERGED, time.monotonic() - self.started
+            member.seconds = time.monotonic() - self.started
+            self._move(member, State.MERGED)
             if not self._keep:
                 arrival.forget()
             self.events.note("folded", member.site, digest=member.digest.hex())
@@ -203,11 +231,12 @@ class Collecting:
             self.events.note("no-answer", member.site, to=kind_of(answer.request), message=answer.problem)
             self._ask_again(member, answer.request)
             return
-        member.heard = time.monotonic()
+        member.heard, member.failures = time.monotonic(), 0
         kind = reply.WhichOneof("what")
         if kind == "refusal":
             if reply.refusal.reason == pb.Refusal.REASON_NOT_READY:
-                member.state, member.due = State.CONNECTED, time.monotonic() + RETRY
+                self._move(member, State.CONNECTED)
+                self._later(member)
                 return
             self._refuse(member, refusal(member.site, reply.refusal))
         elif kind == "progress" and kind_of(answer.request) in ("adapt", "progress"):
@@ -243,9 +272,10 @@ class Collecting:
             eta=round(progress.eta_seconds, 1),
         )
         if state == pb.Progress.STATE_READY:
-            member.state, member.due = State.READY, now + (self._pace.most if self._summed else 0)
+            self._move(member, State.READY)
+            member.due = now + (self._pace.most if self._summed else 0)
         elif state == pb.Progress.STATE_ADAPTING:
-            member.state = State.ADAPTING
+            self._move(member, State.ADAPTING)
             # The nearer the end, the more often: a third of what is left. While a site looks through its images it
             # can't tell, and each question costs it a process.
             eta = _LOOKING if progress.phase == pb.PHASE_DATA else progress.eta_seconds
@@ -256,7 +286,8 @@ class Collecting:
             if member.restarts > MAX_RESTARTS:
                 self._refuse(member, f"site {member.site}: its adapting process died {member.restarts} times")
                 return
-            member.state, member.due = State.CONNECTED, now + RETRY * member.restarts
+            self._move(member, State.CONNECTED)
+            member.due = now + (pause(member.restarts) if member.restarts else 0)
 
     def _take_header(self, member: Member, envelope: update_pb2.Signed) -> None:
         arrival = Arrival(self._arrival(member.site), self.campaign, self._base, member.site, envelope)
@@ -275,14 +306,14 @@ class Collecting:
             return
         member.arrival.take(raw, list(answer.request.submit.parameters))
         if not member.arrival.missing:
-            member.state = State.FOLDING
+            self._move(member, State.FOLDING)
             self.events.note("arrived", member.site, digest=member.digest.hex(), bytes=member.arrival.nbytes)
             self._folding.add(member.arrival)
 
     def _ask_again(self, member: Member, request: pb.Request) -> None:
-        member.due = time.monotonic() + RETRY
+        self._later(member)
         if request.submit.header and member.state is State.SUBMITTING:
-            member.state = State.READY
+            self._move(member, State.READY)
         elif request.submit.parameters:
             member.parts.append(list(request.submit.parameters))
 
@@ -292,9 +323,11 @@ class Collecting:
         """Tell whether every member is merged, refused or missing; or, if a secure sum is to come, ready for it.
 
         Raises:
-            QuorumError: Too few can still deliver.
+            QuorumError: Too few can still deliver, or by the rules nothing is merged after the deadline.
 
         """
+        if self.left < 0:
+            self._fail_at_deadline()
         now = time.monotonic()
         for member in self.members.values():
             if member.state.final or member.state is State.FOLDING or member.site in self._revealed:
@@ -302,10 +335,17 @@ class Collecting:
             if now - member.heard > self.rules.patience_seconds:
                 silent = "never connected" if member.state is State.ABSENT else "stopped answering"
                 self._miss(member, f"site {member.site} {silent} (waited {self.rules.patience_seconds} s)")
-            elif self.left < 0 and not self._waits(member):
+            elif self.left < 0 and self._too_late(member):
                 self._miss(member, f"site {member.site} was {member.state.value} when the deadline passed")
         self.check_quorum(final=False)
         return all(member.state.final or self._waits(member) for member in self.members.values())
+
+    def cancel(self) -> None:
+        """Give up whoever isn't in a final state."""
+        self.events.note("cancelled")
+        for member in self.members.values():
+            if not member.state.final:
+                self._move(member, State.CANCELLED)
 
     def check_quorum(self, *, final: bool) -> None:
         """Make sure that enough members have delivered (`final`), or still can.
@@ -316,27 +356,70 @@ class Collecting:
         """
         lost = [member for member in self.members.values() if member.state in (State.REFUSED, State.MISSING)]
         possible = len(self.members) - len(lost)
+        without = [member.site for member in lost if member.site in self.rules.required]
         withdrawn = sum(member.state is State.WITHDRAWN for member in self.members.values())
         needed = self.rules.minimum_sites  # those that withdrew had delivered: the operator let them go
-        if (self.merged() + withdrawn if final else possible) >= needed:
+        if (self.merged() + withdrawn if final else possible) >= needed and not without:
             return
         reasons = "; ".join(member.reason for member in lost)
+        rule = (
+            f"{', '.join(without)} can't deliver, without which nothing is merged"
+            if without
+            else f"{needed} of {len(self.members)} sites are needed, at most {possible} can deliver, "
+            "so nothing was merged"
+        )
         raise QuorumError(
-            f"campaign {self.campaign.name}: {needed} of {len(self.members)} sites are needed, "
-            f"at most {possible} can deliver, so nothing was merged. {reasons}",
+            f"campaign {self.campaign.name}: {rule}. {reasons}",
             "mend these sites and run the campaign again: what the others sent is not asked for twice",
         )
 
     def _waits(self, member: Member) -> bool:
         return self._summed and member.state is State.READY
 
+    def _too_late(self, member: Member) -> bool:
+        """Tell whether a member isn't waited for any more, now that the deadline has passed."""
+        if self._waits(member):
+            return False
+        if self._late:  # what is finished is taken: it may have been finished in time, or joins late
+            if member.state in (State.ABSENT, State.CONNECTED):
+                return time.monotonic() - self.started > LATE
+            return member.state is State.ADAPTING
+        return self.rules.at_deadline != "wait" or self._enough()
+
+    def _enough(self) -> bool:
+        """Tell whether those that have delivered are enough for a merge."""
+        there = (State.MERGED, State.WITHDRAWN)
+        delivered = {m.site for m in self.members.values() if m.state in there or self._waits(m)}
+        return len(delivered) >= self.rules.minimum_sites and delivered >= set(self.rules.required)
+
+    def _fail_at_deadline(self) -> None:
+        """End the run if the deadline has passed and the rules say so; a model that is merged already stays."""
+        open_ = [m for m in self.members.values() if not m.state.final and not self._waits(m)]
+        if self.rules.at_deadline != "fail" or self._merged_before or not open_:
+            return
+        raise QuorumError(
+            f"campaign {self.campaign.name}: by its rules nothing is merged, for the deadline has passed and "
+            f"{', '.join(f'site {member.site} was {member.state.value}' for member in open_)}",
+            "lay it down anew: onebasin coordinator create",
+        )
+
+    def _move(self, member: Member, state: State, reason: str = "") -> None:
+        """Bring a member into a state; it is in the journal before anything is done about it."""
+        member.state, member.reason = state, reason
+        self.events.place(member)
+
+    def _later(self, member: Member) -> None:
+        """Ask a member again, but the later, the more often it failed."""
+        member.failures += 1
+        member.due = time.monotonic() + pause(member.failures)
+
     def _refuse(self, member: Member, reason: str) -> None:
-        member.state, member.reason = State.REFUSED, reason
+        self._move(member, State.REFUSED, reason)
         self._drop(member)
         self.events.note("refused", member.site, message=reason)
 
     def _miss(self, member: Member, reason: str) -> None:
-        member.state, member.reason = State.MISSING, reason
+        self._move(member, State.MISSING, reason)
         self._drop(member)
         self.events.note("missing", member.site, message=reason)
 

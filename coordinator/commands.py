@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from coordinator.campaign_commands import cancel, status, watch
 from coordinator.enrolment_commands import (
     approve,
     digest,
@@ -57,10 +58,26 @@ def create(
     base: Annotated[Path, typer.Option(help="The base, from `onebasin base train`.")],
     site: Annotated[list[str], typer.Option(help="A member: an approved site's name; repeat for each member.")],
     minimum_sites: Annotated[int, typer.Option(min=0, help="Updates needed for a merge; 0: all.")] = 0,
-    deadline: Annotated[int, typer.Option(min=1, help="Seconds until it must have them.")] = 7 * 86_400,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(help="A member without which nothing is merged; repeat for more.", show_default=False),
+    ] = None,
+    deadline: Annotated[int, typer.Option(min=1, help="Seconds from the first run until it must have them.")] = 7
+    * 86_400,
+    at_deadline: Annotated[
+        str,
+        typer.Option(
+            help="If members are awaited then: `merge` those that have delivered, if they are enough; `fail`; or "
+            "`wait` until they are enough."
+        ),
+    ] = "merge",
     patience: Annotated[
-        int, typer.Option(min=1, help="Seconds of silence after which a site is given up.")
-    ] = 86_400,
+        int,
+        typer.Option(
+            min=0,
+            help="Seconds of silence after which a site is given up; 0: a seventh of the deadline, up to a day.",
+        ),
+    ] = 0,
     compare_single_models: Annotated[
         bool,
         typer.Option(
@@ -91,7 +108,17 @@ def create(
     home = Home.open(folder)
     members = {name: roster.find(home, name) for name in site}
     rules = Rules(
-        minimum_sites, deadline, patience, compare_single_models, copy, evaluate, buffers, deliver, privacy=privacy
+        minimum_sites=minimum_sites,
+        deadline_seconds=deadline,
+        patience_seconds=patience,
+        compare_single_models=compare_single_models,
+        copy=copy,
+        evaluate=evaluate,
+        buffers=buffers,
+        deliver=deliver,
+        privacy=privacy,
+        at_deadline=at_deadline,
+        required=tuple(require or ()),
     )
     made = home.create(name, base, members={n: found.keys for n, found in members.items()}, rules=rules)
     typer.echo(f"campaign {name}: {made.campaign.digest.hex()}")
@@ -116,8 +143,15 @@ def superlink(folder: HomeArgument) -> None:
 
 
 @app.command()
-def run(folder: HomeArgument, name: NameArgument) -> None:
-    """Run a campaign: collect, merge, evaluate, report. Exits with 0 only if there is a merged model."""
+def run(
+    folder: HomeArgument,
+    name: NameArgument,
+    reopen: Annotated[bool, typer.Option("--reopen", help="Even if the campaign was cancelled.")] = False,
+) -> None:
+    """Run a campaign: collect, merge, evaluate, report. Exits with 0 only if there is a merged model.
+
+    A run continues where the one before it ended, however that ended, and takes in members that were too late.
+    """
     from rich.console import Console
 
     from coordinator.home import Home
@@ -133,7 +167,7 @@ def run(folder: HomeArgument, name: NameArgument) -> None:
     def show(event: dict[str, Any]) -> None:
         typer.echo(f"{time.strftime('%H:%M:%S', time.localtime(event['time']))}  {sentence(event)}")
 
-    run_campaign(found, show)
+    run_campaign(found, show, reopen=reopen)
     Console().print(results_table(from_json((found.merged / "report.json").read_text())))
     typer.echo(f"merged model, card, receipt and report: {found.merged}")
 
@@ -179,32 +213,6 @@ def withdraw(
     typer.echo(f"model {receipt.merged.digest[:12]}, receipt {receipt.digest[:12]}: {found.merged}")
 
 
-@app.command()
-def status(folder: HomeArgument, name: NameArgument, as_json: JsonOption = False) -> None:
-    """Say how far a campaign is: the last word of each site, and how the last run ended."""
-    from coordinator.home import Home
-    from coordinator.watching import sentence
-
-    found = Home.open(folder).campaign(name)
-    events = found.events.read_text().splitlines() if found.events.exists() else []
-    last = {event.get("site", ""): event for event in map(json.loads, events)}
-    outcome = found.outcome()
-    if as_json:
-        content = {
-            "campaign": found.campaign.name,
-            "digest": found.campaign.digest.hex(),
-            "sites": {site: last.get(site) for site in found.campaign.sites},
-            "outcome": outcome,
-        }
-        typer.echo(json.dumps(content, indent=1))
-        return
-    typer.echo(f"campaign {found.campaign.name}  {found.campaign.digest.hex()}")
-    for site in found.campaign.sites:
-        typer.echo(f"  {sentence(last[site]) if site in last else f'{site}: nothing heard yet'}")
-    if outcome is not None:
-        typer.echo(f"last run: {'merged' if outcome['ok'] else outcome['what']}")
-
-
 for command in (
     approve,
     welcome,
@@ -215,5 +223,8 @@ for command in (
     preflight,
     renew_certificate,
     renew_authority,
+    status,
+    watch,
+    cancel,
 ):
     app.command()(command)

@@ -8,6 +8,7 @@ no letter of the site's that answers this very request counts as nothing: anybod
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -24,6 +25,10 @@ from protos.flower import PARAMETERS
 
 SILENCE = 30.0
 """Seconds past a message's time to live after which it counts as lost, whatever Flower says."""
+SLOW = 60.0
+"""Seconds after which a part that is under way is slow: it takes no other site's turn any more."""
+GLANCE = 0.5
+"""Seconds that a reply may take to be pulled until the others are looked at meanwhile."""
 PER_SITE = 2
 """Parts of one model that may be under way to or from a site: one is read while the other is on the wire."""
 
@@ -75,12 +80,40 @@ class _Pending:
     node: int
     request: pb.Request
     question: letters.Question
+    sent: float = 0.0
     until: float = 0.0
 
 
 def kind_of(request: pb.Request) -> str:
     """Name what a request asks for."""
     return request.WhichOneof("what") or ""
+
+
+class _Pull(threading.Thread):
+    """A reply being pulled. Flower's Grid doesn't return before all of it is uploaded, which may take hours.
+
+    The coordinator doesn't wait for it at its end.
+    """
+
+    def __init__(self, grid: Grid, message_id: str) -> None:
+        super().__init__(name=f"pull {message_id[:12]}", daemon=True)
+        self._grid = grid
+        self._message_id = message_id
+        self._found: list[Message] = []
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._found = list(self._grid.pull_messages([self._message_id]))
+        except BaseException as error:
+            self._error = error
+
+    def found(self) -> Iterator[Message]:
+        """Give away what came; raises what Flower raised."""
+        if self._error is not None:
+            raise self._error
+        while self._found:
+            yield self._found.pop(0)
 
 
 class Courier:
@@ -97,6 +130,7 @@ class Courier:
         self._desk = desk
         self._written: dict[bytes, _Pending] = {}  # by nonce, until they are sent
         self._pending: dict[str, _Pending] = {}
+        self._pulls: dict[str, _Pull] = {}  # those that take long
         self._unsent: list[_Pending] = []
 
     def under_way(self, kind: str = "", node: int | None = None) -> int:
@@ -105,6 +139,24 @@ class Courier:
             (not kind or kind_of(p.request) == kind) and (node is None or p.node == node)
             for p in self._pending.values()
         )
+
+    def room(self, kind: str, node: int, at_once: int) -> bool:
+        """Tell whether another part of a model may go to or come from a node.
+
+        Those that are slow don't count, or a few stalled sites would hold up all others; but a site that has one
+        under way gets no other.
+
+        Args:
+            kind: What the part is asked for with.
+            node: The node.
+            at_once: How many may be under way at once.
+
+        """
+        slow = time.monotonic() - SLOW
+        parts = [pending for pending in self._pending.values() if kind_of(pending.request) == kind]
+        mine = [pending for pending in parts if pending.node == node]
+        swift = sum(pending.sent > slow for pending in parts)
+        return swift < at_once and len(mine) < PER_SITE and all(pending.sent > slow for pending in mine)
 
     def nodes(self) -> set[int]:
         """Return the nodes that are connected."""
@@ -133,7 +185,8 @@ class Courier:
         for message in messages:
             letter = flower.message_of(message.content, update_pb2.Signed, "the coordinator")
             written = self._written.pop(signing.decode(letter.payload, pb.Letter, "the coordinator").nonce)
-            pending = replace(written, until=time.monotonic() + message.metadata.ttl + SILENCE)
+            now = time.monotonic()
+            pending = replace(written, sent=now, until=now + message.metadata.ttl + SILENCE)
             sent = [message_id for message_id in self._grid.push_messages([message]) if message_id]
             self._pending.update((message_id, pending) for message_id in sent)
             if not sent:  # Flower logs why and goes on
@@ -143,7 +196,15 @@ class Courier:
     def replies(self) -> Iterator[Message]:
         """Pull what has arrived, one message at a time; the caller drops each before it takes the next."""
         for message_id in list(self._pending):
-            for message in self._grid.pull_messages([message_id]):
+            pull = self._pulls.pop(message_id, None)
+            if pull is None:
+                pull = _Pull(self._grid, message_id)
+                pull.start()
+                pull.join(GLANCE)
+            if pull.is_alive():
+                self._pulls[message_id] = pull
+                continue
+            for message in pull.found():
                 yield message
                 del message  # or it would stay in memory while the next one is pulled
 
@@ -178,6 +239,6 @@ class Courier:
             yield Answer(pending.node, pending.request, problem="the request could not be sent")
         now = time.monotonic()
         for message_id, pending in list(self._pending.items()):
-            if now > pending.until:
+            if now > pending.until and message_id not in self._pulls:
                 del self._pending[message_id]
                 yield Answer(pending.node, pending.request, problem="no answer came in time")

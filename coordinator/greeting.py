@@ -12,15 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from coordinator.courier import Answer
-from coordinator.home import Events
+from coordinator.events import Events
 from coordinator.members import refusal
+from coordinator.pacing import RETRY
 from protos import messages_pb2 as pb
 from protos import signing, update_pb2
 from protos.campaign import Campaign
 from protos.errors import BaseMismatchError, UpdateRefusedError
 
-RETRY = 5.0
-"""Seconds until a node that did not answer is greeted again."""
 STRANGER = 60.0
 """Seconds until one that gave a wrong answer is."""
 

@@ -4,6 +4,7 @@
 
     coordinator.toml          settings
     audit.jsonl               what arrived, was refused, approved, merged, withdrawn; audit.head.json is its end
+    journal.db                what is under way in each campaign, see `coordinator.journal`
     keys/                     CA, SuperLink certificate; signing.pem (Ed25519) signs requests and receipts,
                               agreement.pem (X25519) opens what sites send
     sites/<name>/             one per approved site, see `coordinator.roster`
@@ -28,6 +29,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from coordinator import certificates, publishing
+from coordinator.events import Events
+from coordinator.journal import FILE, Course, Journal
 from protos import campaign as campaigns
 from protos import code, files, keyfiles, settings, signing
 from protos.audit import Audit
@@ -183,6 +186,11 @@ class Home:
         return Audit(self.folder, lambda: self.signing_key)
 
     @cached_property
+    def journal(self) -> Journal:
+        """What is under way in each campaign."""
+        return Journal(self.folder / FILE)
+
+    @cached_property
     def agreement_key(self) -> X25519PrivateKey:
         """The key that opens what sites send."""
         return keyfiles.read(self.keys / "agreement.pem", X25519PrivateKey)  # type: ignore[type-abstract]
@@ -282,12 +290,11 @@ class CampaignFolder:
     ::
 
         campaign.binpb  base.safetensors
-        events.jsonl  run.lock            one line per event; held while a run is on
+        run.lock                          held while a run is on
         arrivals/<site>/                  an update on its way in, and its signed header; until the run is over
         sum.binpb                         what was heard in a secure sum; until the run is over
         state.safetensors                 the merge state
         evaluations/<site>.binpb          signed scores
-        outcome.json                      the end, good or bad
         merged/                           model, card, receipt, proofs, report; earlier receipts
     """
 
@@ -325,13 +332,13 @@ class CampaignFolder:
         return self.path / "merged"
 
     @property
-    def events(self) -> Path:
-        """The file of events."""
-        return self.path / "events.jsonl"
+    def key(self) -> str:
+        """What the journal knows the campaign by: its digest, hexadecimal."""
+        return self.campaign.digest.hex()
 
     def log(self) -> Events:
-        """Return the log of events, which passes those that matter on to the audit log."""
-        return Events(self.events, self.home.audit, self.path.name)
+        """Return where events are noted; those that matter go into the audit log too."""
+        return Events(self.home.journal, self.key, self.path.name, self.home.audit)
 
     @cached_property
     def campaign(self) -> Campaign:
@@ -366,21 +373,29 @@ class CampaignFolder:
                 return True
         return False
 
-    def outcome(self) -> dict[str, Any] | None:
+    def course(self) -> Course:
+        """Return how the campaign went so far."""
+        return self.home.journal.course(self.key)
+
+    def begin(self) -> Course:
+        """Begin a run, and return how the campaign went so far: its deadline counts from its first run."""
+        return self.home.journal.begin(self.key, self.path.name, self.campaign.rules.deadline_seconds)
+
+    def outcome(self) -> Mapping[str, Any] | None:
         """Return how the last run ended, or None if it did not."""
-        try:
-            found: dict[str, Any] = json.loads((self.path / "outcome.json").read_text())
-        except FileNotFoundError:
-            return None
-        return found
+        return self.course().outcome
 
     def end(self, **outcome: Any) -> None:
         """Write down how a run ended."""
-        files.write(self.path / "outcome.json", json.dumps({**outcome, "time": time.time()}, indent=1))
+        self.home.journal.end(self.key, self.path.name, {**outcome, "time": time.time()})
+
+    def cancel(self, *, cancelled: bool = True) -> None:
+        """Write down that the campaign is cancelled, or that it is taken up again."""
+        self.home.journal.cancel(self.key, self.path.name, cancelled=cancelled)
 
     def forget_outcome(self) -> None:
         """Start a new run."""
-        (self.path / "outcome.json").unlink(missing_ok=True)
+        self.home.journal.end(self.key, self.path.name, None)
 
 
 def _locked(lock: IO[str]) -> bool:
@@ -391,46 +406,3 @@ def _locked(lock: IO[str]) -> bool:
             return True
         time.sleep(0.02)
     return False
-
-
-AUDITED = frozenset(
-    {
-        *("connected", "stranger", "arrived", "refused", "missing", "folded", "merged", "evaluating", "evaluated"),
-        *("not-evaluated", "forgotten", "withdrawn", "completed", "summing", "dropped-out", "sum-given-up"),
-    }
-)
-"""Events that go into the audit log too: not how far somebody is, but what came, went or was decided."""
-
-
-class Events:
-    """The log of a campaign: one JSON object per line, appended and flushed at once.
-
-    Args:
-        path: Its file.
-        audit: Where those that are `AUDITED` are written as well.
-        campaign: The campaign's name, for the audit log.
-
-    """
-
-    def __init__(self, path: Path, audit: Audit | None = None, campaign: str = "") -> None:
-        self._path = path
-        self._audit = audit
-        self._campaign = campaign
-
-    def note(self, event: str, site: str = "", **fields: Any) -> None:
-        """Append an event.
-
-        Raises:
-            VerificationError: The audit log was changed, so nothing can be added to it.
-            StorageError: The disk is full.
-
-        """
-        named = {**({"site": site} if site else {}), **fields}
-        if self._audit is not None and event in AUDITED:
-            self._audit.note(event, campaign=self._campaign, **named)
-        line = {"time": round(time.time(), 3), "event": event, **named}
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise StorageError(f"can't write {self._path}: {error.strerror}", "free some space") from error

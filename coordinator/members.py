@@ -11,7 +11,7 @@ from protos import update_pb2
 
 
 class State(Enum):
-    """How far a member is. The last four are final."""
+    """How far a member is. The last five are final for a run: nothing more comes of them in it."""
 
     ABSENT = "absent"
     CONNECTED = "connected"
@@ -23,11 +23,32 @@ class State(Enum):
     REFUSED = "refused"
     MISSING = "missing"
     WITHDRAWN = "withdrawn"
+    CANCELLED = "cancelled"
+
+    @property
+    def owner(self) -> str:
+        """Who has to move next; empty if nobody has."""
+        return _OWNERS[self]
 
     @property
     def final(self) -> bool:
         """Whether the member has nothing more to do before the merge."""
-        return self in (State.MERGED, State.REFUSED, State.MISSING, State.WITHDRAWN)
+        return self in (State.MERGED, State.REFUSED, State.MISSING, State.WITHDRAWN, State.CANCELLED)
+
+
+_OWNERS = {
+    State.ABSENT: "site",  # to connect
+    State.CONNECTED: "coordinator",  # to ask it to adapt
+    State.ADAPTING: "site",
+    State.READY: "coordinator",  # to ask for the update
+    State.SUBMITTING: "site",
+    State.FOLDING: "coordinator",
+    State.MERGED: "",
+    State.REFUSED: "operator of the site",  # to mend it, for the next run
+    State.MISSING: "operator of the site",
+    State.WITHDRAWN: "",
+    State.CANCELLED: "",
+}
 
 
 @dataclass
@@ -40,6 +61,7 @@ class Member:
         node: Flower's id of its node, once it has proved who it is.
         heard: When it last answered (monotonic seconds).
         due: When to ask it next.
+        failures: How often in a row it didn't answer.
         restarts: How often its adapting process was found dead and started again.
         arrival: Its update, arriving.
         parts: Parts of it that are still to be asked for.
@@ -55,6 +77,7 @@ class Member:
     state: State = State.ABSENT
     node: int | None = None
     due: float = 0.0
+    failures: int = 0
     restarts: int = 0
     arrival: Arrival | None = None
     parts: list[list[str]] = field(default_factory=list)
@@ -80,6 +103,7 @@ REASONS = {
     "(there: onebasin site accept)",
     pb.Refusal.REASON_UNSIGNED: "was asked something that this coordinator did not sign, or not for it",
     pb.Refusal.REASON_SUM: "can't do this stage of the secure sum, or not again",
+    pb.Refusal.REASON_CLEARED: "was merged already, and has removed its update since",
     pb.Refusal.REASON_STALE: "was asked too late or twice; compare the clocks of both machines",
 }
 """What a refusal's number says, after "site X"."""

@@ -22,7 +22,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the campaign.
 
-    Flower calls a run finished whatever its replies were, so the truth is in ``outcome.json``: it is written
+    Flower calls a run finished whatever its replies were, so the truth is in the journal: it is written
     first, and an error is raised again so that Flower's own status says so too.
     """
     logging.getLogger("onebasin").setLevel(logging.INFO)
@@ -32,10 +32,18 @@ def main(grid: Grid, context: Context) -> None:
         try:
             OneShotMerge(folder).start(grid)
         except OnebasinError as error:
-            folder.end(ok=False, exit_code=error.exit_code, what=error.what, fix=error.fix)
+            _end(folder, error.exit_code, error.what, error.fix)
             raise
         except BaseException as error:
             what = f"the coordinator failed: {type(error).__name__}: {error}"
-            folder.end(ok=False, exit_code=1, what=what, fix="the SuperLink's output says more")
+            _end(folder, 1, what, "the SuperLink's output says more")
             raise
         folder.end(ok=True, exit_code=0)
+
+
+def _end(folder: CampaignFolder, exit_code: int, what: str, fix: str) -> None:
+    """Write down a bad end; where that can't be done either, the reason of the end is worth more than that."""
+    try:
+        folder.end(ok=False, exit_code=exit_code, what=what, fix=fix)
+    except OnebasinError as error:
+        logging.getLogger("onebasin.coordinator").error("%s", error)

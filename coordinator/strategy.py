@@ -18,9 +18,10 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from coordinator import roster
-from coordinator.adopting import Adopting
+from coordinator.adopting import Acknowledging, Adopting
 from coordinator.arrivals import clear
 from coordinator.asking import Asking, Held
+from coordinator.cancelling import Cancelling
 from coordinator.collecting import Collecting, Pace
 from coordinator.courier import Answer, Courier, kind_of
 from coordinator.evaluating import Evaluating
@@ -30,6 +31,7 @@ from coordinator.home import CampaignFolder
 from coordinator.measuring import Measuring
 from coordinator.members import State
 from coordinator.merging import Measured, finish, merge, sets_for_sites
+from coordinator.pacing import lifetime
 from coordinator.report.write import write_report
 from coordinator.results import report
 from coordinator.summing import Summing
@@ -37,15 +39,13 @@ from protos import letters
 from protos import messages_pb2 as pb
 from protos.campaign import MEASURED, SECURE_SUM
 from protos.digest import short
+from protos.errors import CancelledError
 from protos.tensorfile import TensorFile
 
 log = logging.getLogger("onebasin.coordinator")
 
 TICK = 0.2
 """Seconds between two looks at what has arrived."""
-_TTL = {"submit": 3600.0}
-_QUESTION_TTL = 120.0
-"""Seconds that a request lives: a reply that Flower loses without a word is asked for again after that."""
 
 
 class OneShotMerge(Strategy):
@@ -80,10 +80,10 @@ class OneShotMerge(Strategy):
 
         Raises:
             QuorumError: Too few sites delivered; says which are missing and why. Nothing was merged.
+            CancelledError: The operator cancelled it. The sites that could be reached have stopped adapting.
             OnebasinError: Something on the coordinator's side went wrong, e.g. a full disk.
 
         """
-        arrays, config = ArrayRecord(), ConfigRecord()
         home = self.folder.home
         desk = letters.Coordinator(self.campaign, home.signing_key, home.agreement_key)
         self._courier = Courier(grid, desk)
@@ -92,50 +92,65 @@ class OneShotMerge(Strategy):
         digest = self.campaign.message.base_digest
         with TensorFile(self.folder.base) as base, Folding(self.folder.state, base.manifest, digest) as folding:
             self._collecting = Collecting(self.folder, base.manifest, self._courier, folding, self._pace)
+            self.events.note("started")
             self._collecting.resume()
-            while not self._collecting.settled():
-                self._look()
-                self._courier.push(self.configure_train(1, arrays, config, grid))
-                self.aggregate_train(1, self._courier.replies())
-                time.sleep(TICK)
-            members = list(self._collecting.members.values())
-            if any(member.state is State.READY for member in members):
-                self._ask(Summing(self.folder, base.manifest, members, self._courier), grid)
-            self._collecting.check_quorum(final=True)
-            collected = time.monotonic()
-            self.events.note("merging", models=self._collecting.merged())
-            receipt = merge(self.folder, base, members)
-            merged = time.monotonic()
-            self.events.note("merged", models=receipt.models, digest=receipt.merged.digest, receipt=receipt.digest)
-            rules, held, measured = self.campaign.rules, Held(), Measured()
-            if rules.buffers in MEASURED:
-                measuring = Measuring(self.folder, base.manifest, members, self._courier, held)
-                self._ask(measuring, grid)
-                measured = measuring.measured()
-                receipt = finish(self.folder, base, members, measured)
-                self.events.note("finished", digest=receipt.merged.digest, receipt=receipt.digest)
-            finished = time.monotonic()
-            scores = {}
-            if rules.evaluate:
-                evaluating = Evaluating(self.folder, base.manifest, members, self._courier, held, measured)
-                self._ask(evaluating, grid)
-                scores = evaluating.scores
-            evaluated = time.monotonic()
-            if rules.deliver:
-                sets = sets_for_sites(self.folder, base.manifest, measured)
-                self._ask(Adopting(self.folder, base.manifest, members, self._courier, held, sets), grid)
-            timings = {
-                "collecting": collected - self._collecting.started,
-                "merging": merged - collected,
-                "measuring": finished - merged,
-                "evaluating": evaluated - finished,
-                "delivering": time.monotonic() - evaluated,
-            }
-            found = report(self.folder, base, members, receipt, scores, timings)
-            write_report(self.folder.merged, found)
-            self._forget()
-            self.events.note("reported", message=found.verdict)
+            try:
+                self._run(base, grid)
+            except CancelledError:
+                self._collecting.cancel()
+                self._ask(Cancelling(self.folder, self._collecting.members, self._courier), grid)
+                raise
         return Result()
+
+    def _run(self, base: TensorFile, grid: Grid) -> None:
+        """Go through the campaign, step by step; raises as `start`."""
+        arrays, config = ArrayRecord(), ConfigRecord()
+        self._check_cancelled()
+        while not self._collecting.settled():
+            self._look()
+            self._courier.push(self.configure_train(1, arrays, config, grid))
+            self.aggregate_train(1, self._courier.replies())
+            time.sleep(TICK)
+            self._check_cancelled()
+        members = list(self._collecting.members.values())
+        if any(member.state is State.READY for member in members):
+            self._ask(Summing(self.folder, base.manifest, members, self._courier), grid)
+        self._collecting.check_quorum(final=True)
+        collected = time.monotonic()
+        self.events.note("merging", models=self._collecting.merged())
+        receipt = merge(self.folder, base, members)
+        merged = time.monotonic()
+        self.events.note("merged", models=receipt.models, digest=receipt.merged.digest, receipt=receipt.digest)
+        rules, held, measured = self.campaign.rules, Held(), Measured()
+        if rules.buffers in MEASURED:
+            measuring = Measuring(self.folder, base.manifest, members, self._courier, held)
+            self._ask(measuring, grid)
+            measured = measuring.measured()
+            receipt = finish(self.folder, base, members, measured)
+            self.events.note("finished", digest=receipt.merged.digest, receipt=receipt.digest)
+        finished = time.monotonic()
+        scores = {}
+        if rules.evaluate:
+            evaluating = Evaluating(self.folder, base.manifest, members, self._courier, held, measured)
+            self._ask(evaluating, grid)
+            scores = evaluating.scores
+        evaluated = time.monotonic()
+        if rules.deliver:
+            sets = sets_for_sites(self.folder, base.manifest, measured)
+            self._ask(Adopting(self.folder, base.manifest, members, self._courier, held, sets), grid)
+        else:
+            self._ask(Acknowledging(self.folder, base.manifest, members, self._courier, held), grid)
+        timings = {
+            "collecting": collected - self._collecting.started,
+            "merging": merged - collected,
+            "measuring": finished - merged,
+            "evaluating": evaluated - finished,
+            "delivering": time.monotonic() - evaluated,
+        }
+        found = report(self.folder, base, members, receipt, scores, timings)
+        write_report(self.folder.merged, found)
+        self._forget()
+        self.events.note("reported", message=found.verdict)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -188,8 +203,15 @@ class OneShotMerge(Strategy):
             self.campaign.rules.minimum_sites,
         )
 
-    def _ask(self, asking: Asking | Summing, grid: Grid) -> None:
-        """Hold a conversation with the sites, until each has answered or was given up."""
+    def _check_cancelled(self) -> None:
+        if self.folder.course().cancelled is not None:
+            raise CancelledError(
+                f"campaign {self.campaign.name} was cancelled",
+                "take it up again: onebasin coordinator run --reopen",
+            )
+
+    def _ask(self, asking: Asking | Summing | Cancelling, grid: Grid) -> None:
+        """Hold a conversation with the sites, until each has answered or was given up; raises as `start`."""
         self._asking = asking
         arrays, config = ArrayRecord(), ConfigRecord()
         while not asking.done:
@@ -197,6 +219,8 @@ class OneShotMerge(Strategy):
             self._courier.push(self.configure_evaluate(1, arrays, config, grid))
             self.aggregate_evaluate(1, self._courier.replies())
             time.sleep(TICK)
+            if not isinstance(asking, Cancelling):
+                self._check_cancelled()
 
     def _forget(self) -> None:
         """Drop single updates, which nobody needs any more: what stays are the sums, digests and receipts."""
@@ -226,5 +250,7 @@ class OneShotMerge(Strategy):
 
     def _message(self, node: int, request: pb.Request, site: str = "") -> Message:
         request.campaign_digest = self.campaign.digest
-        ttl = _TTL.get(kind_of(request), _QUESTION_TTL)
+        collecting = self._collecting
+        seconds = self.campaign.rules.deadline_seconds
+        ttl = lifetime(kind_of(request), seconds, collecting.left, collecting.failures(site))
         return self._courier.message(node, request, ttl, site=site)

@@ -17,18 +17,19 @@ from flwr.app import Message
 
 from coordinator.arrivals import MaskedArrival
 from coordinator.attempt import Attempt
-from coordinator.courier import PER_SITE, Answer, Courier, kind_of
+from coordinator.courier import Answer, Courier, kind_of
 from coordinator.home import CampaignFolder
 from coordinator.members import Member, State, refusal
 from coordinator.merge.state import write_sum
 from coordinator.merge.sums import BlockSum
+from coordinator.pacing import pause
 from protos import messages_pb2 as pb
 from protos import signing
 from protos.assembly import parts
 from protos.digest import sha256
 from protos.errors import ModelFileError, QuorumError, SecureSumError, SignatureError, UpdateRefusedError
 from protos.manifest import Manifest
-from protos.securesum.coordinator import Masking, Revealing
+from protos.securesum.coordinator import Confirming, Masking, Revealing
 from protos.securesum.layout import Vector, layout, specs
 from protos.securesum.total import MaskedSum, Read
 from protos.securesum.wide import WORD, Words
@@ -57,6 +58,7 @@ class _Turn:
         requests: What is under way to it: an answer to anything else comes too late.
         asked: Whether the question is under way, or answered.
         failures: How often a request came to nothing.
+        due: When to go on asking it (monotonic seconds).
         arrival: Its masked values, arriving.
         envelope: What it signed for them.
         parts: Those that are still to be asked for.
@@ -68,6 +70,7 @@ class _Turn:
     requests: list[pb.Request] = field(default_factory=list)
     asked: bool = False
     failures: int = 0
+    due: float = 0.0
     arrival: MaskedArrival | None = None
     envelope: Signed | None = None
     parts: list[list[str]] = field(default_factory=list)
@@ -133,10 +136,12 @@ class Summing:
             if node != turn.node:
                 turn.node, turn.requests, turn.asked = node, [], turn.arrival is not None
                 turn.parts = self._parts(turn.arrival) if turn.arrival else []
+            if time.monotonic() < turn.due:
+                continue
             if not turn.asked:
                 turn.asked = True
                 yield self._message(turn, pb.Request(sum=self._attempt.given[site]), _STAGE_TTL)
-            while turn.parts and self._room(node):
+            while turn.parts and self._courier.room("submit", node, self._submit.at_once):
                 submit = pb.Submit(parameters=turn.parts.pop(0))
                 yield self._message(turn, pb.Request(submit=submit), _PART_TTL)
 
@@ -194,6 +199,7 @@ class Summing:
 
     def _again(self, turn: _Turn, request: pb.Request, problem: str) -> None:
         turn.failures += 1
+        turn.due = time.monotonic() + pause(turn.failures)
         self.events.note("no-answer", turn.member.site, to=kind_of(request), message=problem)
         if turn.failures >= TRIES:
             self._drop(turn.member.site, problem)
@@ -232,10 +238,6 @@ class Summing:
         missing = {key: self._specs[key] for key in self._specs if key in arrival.missing}
         return list(parts(missing, self._submit.part_mebibytes << 20))
 
-    def _room(self, node: int) -> bool:
-        under_way = self._courier.under_way
-        return under_way("submit") < self._submit.at_once and under_way("submit", node) < PER_SITE
-
     @property
     def _bytes(self) -> int:
         return sum(spec.nbytes for spec in self._specs.values())
@@ -249,11 +251,13 @@ class Summing:
         self._attempt = Attempt(self.folder.sum_record, self.campaign, self._vectors, sites)
         if self._attempt.resumed and not self._checked():
             return
-        needed = self.campaign.rules.minimum_sites
-        if not self._attempt.resumed and len(sites) < needed:
+        rules = self.campaign.rules
+        enough = len(sites) >= rules.minimum_sites and set(rules.required) <= set(sites)
+        if not self._attempt.resumed and not enough:
+            required = f" with {', '.join(rules.required)} among them" if rules.required else ""
             raise QuorumError(
-                f"campaign {self.campaign.name}: its secure sum needs {needed} sites, {len(sites)} are left; "
-                f"nothing was revealed. {self._reasons()}",
+                f"campaign {self.campaign.name}: its secure sum needs {rules.minimum_sites} sites{required}, "
+                f"{len(sites)} are left ({', '.join(sites)}); nothing was revealed. {self._reasons()}",
                 "mend these sites and run the campaign again",
             )
         self._go_on()
@@ -272,11 +276,26 @@ class Summing:
     def _close(self) -> None:
         """End the stage with those that answered."""
         try:
+            self._require()
             self._attempt.close()
         except SecureSumError as error:
             self._given_up(error)
         else:
             self._go_on()
+
+    def _require(self) -> None:
+        """Make sure that the members which the rules require are still in it, as long as nothing is revealed.
+
+        Raises:
+            SecureSumError: One isn't.
+
+        """
+        attempt = self._attempt
+        if isinstance(attempt.stage, Confirming | Revealing):
+            return  # their values are in the sum, whether they go on or not
+        for site in self.campaign.rules.required:
+            if site not in attempt.said:
+                raise SecureSumError(f"site {site} is out, without which nothing is merged", site=site)
 
     def _finish(self) -> None:
         """Write the sum as the merge state."""
@@ -290,9 +309,11 @@ class Summing:
         for member in self._members.values():
             if member.site in named:
                 member.state, member.digest, member.reason = State.MERGED, named[member.site], ""
+                self.events.place(member)
                 self.events.note("folded", member.site, digest=member.digest.hex())
             elif not member.state.final:
                 member.state = State.MISSING
+                self.events.place(member)
                 self.events.note("missing", member.site, message=member.reason)
         self.done = True
 

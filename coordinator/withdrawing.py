@@ -71,6 +71,8 @@ def withdraw(folder: CampaignFolder, site: str, presented: Path | None = None, *
             with MergeState(target) as left:
                 merged = making / publishing.MERGED
                 receipt = write(merged, folder, base, left, Content(remaining, withdrawn, audit))
+        gone = Member(site, 0.0, State.WITHDRAWN, digest=update.digest, reason=f"site {site} withdrew its update")
+        folder.log().place(gone)
         clear(folder.arrivals / site)
         folder.log().note("withdrawn", site, digest=entry.digest, receipt=receipt.digest)
         found = report(folder, base, list(_members(folder, receipt)), receipt, {}, {})
@@ -110,6 +112,11 @@ def _without(
     if len(remaining) < needed and not force:
         raise QuorumError(
             f"campaign {folder.path.name} needs {needed} sites, and without {site} it would have {len(remaining)}",
+            "withdraw it nevertheless: --force",
+        )
+    if site in folder.campaign.rules.required and not force:
+        raise QuorumError(
+            f"by the rules of campaign {folder.path.name} nothing is merged without site {site}",
             "withdraw it nevertheless: --force",
         )
     return entry, remaining

@@ -31,6 +31,8 @@ MEASURED = frozenset({"pooled-recalibrated", "routed"})
 PRIVACY = {"sealed": pb.PRIVACY_SEALED, "secure-sum": pb.PRIVACY_SECURE_SUM}
 """What the coordinator learns of one site, in the order of strength. On the way, all is sealed in any case."""
 SECURE_SUM = "secure-sum"
+AT_DEADLINE = {"merge": pb.AT_DEADLINE_MERGE, "fail": pb.AT_DEADLINE_FAIL, "wait": pb.AT_DEADLINE_WAIT}
+"""What happens when the deadline passes before every member has delivered or was given up."""
 FEWEST_SUMMED = 3
 """Members that a secure sum needs: in the sum of two each site finds the other's model."""
 DAY = 86_400
@@ -63,8 +65,9 @@ class Rules:
     Attributes:
         minimum_sites: Updates needed for a merge; 0 means that all members must deliver. In a secure sum, the
             threshold below which nothing is revealed: more than half of the members.
-        deadline_seconds: Time from the start of the run until it must have them.
-        patience_seconds: How long a site may stay silent before it is given up.
+        deadline_seconds: Time from the start of the first run until it must have them.
+        patience_seconds: How long a site may stay silent before it is given up; 0 means what `patience` makes of
+            the deadline.
         compare_single_models: Whether a site's model may travel to the others, to be compared there.
         copy: ``"student"`` or ``"teacher"``: whose parameters and statistics sites send.
         evaluate: Whether sites judge the merged model on their own held-out labelled images.
@@ -75,12 +78,15 @@ class Rules:
         deliver: Whether the sites that are merged get the merged model.
         privacy: One of `PRIVACY`: what the coordinator learns of a single site's update.
         code_digest: SHA-256 of the bundle that Flower ships to the sites, hexadecimal; see `protos.code`.
+        at_deadline: A key of `AT_DEADLINE`. With ``merge`` those present are merged at the deadline if they are
+            enough, with ``fail`` nothing is merged then, with ``wait`` they are merged as soon as they are enough.
+        required: Members without which nothing is merged, however many the others are, ascending.
 
     """
 
     minimum_sites: int = 0
     deadline_seconds: int = 7 * DAY
-    patience_seconds: int = DAY
+    patience_seconds: int = 0
     compare_single_models: bool = False
     copy: str = "student"
     evaluate: bool = True
@@ -88,6 +94,16 @@ class Rules:
     deliver: bool = True
     privacy: str = "sealed"
     code_digest: str = ""
+    at_deadline: str = "merge"
+    required: tuple[str, ...] = ()
+
+
+def patience(deadline_seconds: int) -> int:
+    """Return the seconds of silence after which a site is given up where the rules don't say.
+
+    A seventh of the deadline, so that it could be silent several times: a minute at least, a day at most.
+    """
+    return min(max(deadline_seconds // 7, 60), DAY)
 
 
 @dataclass(frozen=True)
@@ -138,12 +154,12 @@ class Campaign:
 
     @cached_property
     def rules(self) -> Rules:
-        """Its rules, with 0 sites replaced by all."""
+        """Its rules, with 0 sites replaced by all, and 0 seconds of patience by what follows from the deadline."""
         rules = self.message.rules
         return Rules(
             minimum_sites=rules.minimum_sites or len(self.message.members),
             deadline_seconds=rules.deadline_seconds,
-            patience_seconds=rules.patience_seconds,
+            patience_seconds=rules.patience_seconds or patience(rules.deadline_seconds),
             compare_single_models=rules.compare_single_models,
             copy=next(name for name, value in COPIES.items() if value == rules.copy),
             evaluate=rules.evaluate,
@@ -151,6 +167,8 @@ class Campaign:
             deliver=rules.deliver,
             privacy=next(name for name, value in PRIVACY.items() if value == rules.privacy),
             code_digest=rules.code_digest.hex(),
+            at_deadline=next(name for name, value in AT_DEADLINE.items() if value == rules.at_deadline),
+            required=tuple(rules.required),
         )
 
 
@@ -187,6 +205,10 @@ def new_campaign(
         )
     if rules.privacy not in PRIVACY:
         raise ConfigurationError(f"there is no privacy mode {rules.privacy!r}", f"known: {', '.join(PRIVACY)}")
+    if rules.at_deadline not in AT_DEADLINE:
+        raise ConfigurationError(
+            f"there is no rule for the deadline {rules.at_deadline!r}", f"it is one of {', '.join(AT_DEADLINE)}"
+        )
     message = pb.Campaign(
         wire_version=WIRE_VERSION,
         name=name,
@@ -208,6 +230,8 @@ def new_campaign(
             deliver=rules.deliver,
             privacy=PRIVACY[rules.privacy],
             code_digest=bytes.fromhex(rules.code_digest),
+            at_deadline=AT_DEADLINE[rules.at_deadline],
+            required=sorted(rules.required),
         ),
         coordinator_key=coordinator.signing,
         coordinator_agreement_key=coordinator.agreement,
@@ -263,7 +287,11 @@ def parse(payload: bytes, whence: str) -> Campaign:
         else f"wants {rules.minimum_sites} sites but has {len(sites)}"
         if rules.minimum_sites > len(sites)
         else "has no deadline"
-        if not rules.deadline_seconds or not rules.patience_seconds
+        if not rules.deadline_seconds
+        else "doesn't say what happens at the deadline"
+        if rules.at_deadline not in AT_DEADLINE.values()
+        else "requires sites twice, out of order, or that are no members"
+        if list(rules.required) != sorted(set(rules.required) & set(sites))
         else _unsummable(rules, len(sites))
         if rules.privacy == PRIVACY[SECURE_SUM]
         else ""

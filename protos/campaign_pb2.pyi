@@ -27,6 +27,13 @@ class Privacy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PRIVACY_UNSPECIFIED: _ClassVar[Privacy]
     PRIVACY_SEALED: _ClassVar[Privacy]
     PRIVACY_SECURE_SUM: _ClassVar[Privacy]
+
+class AtDeadline(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    AT_DEADLINE_UNSPECIFIED: _ClassVar[AtDeadline]
+    AT_DEADLINE_MERGE: _ClassVar[AtDeadline]
+    AT_DEADLINE_FAIL: _ClassVar[AtDeadline]
+    AT_DEADLINE_WAIT: _ClassVar[AtDeadline]
 COPY_UNSPECIFIED: Copy
 COPY_STUDENT: Copy
 COPY_TEACHER: Copy
@@ -39,6 +46,10 @@ BUFFERS_ROUTED: Buffers
 PRIVACY_UNSPECIFIED: Privacy
 PRIVACY_SEALED: Privacy
 PRIVACY_SECURE_SUM: Privacy
+AT_DEADLINE_UNSPECIFIED: AtDeadline
+AT_DEADLINE_MERGE: AtDeadline
+AT_DEADLINE_FAIL: AtDeadline
+AT_DEADLINE_WAIT: AtDeadline
 
 class Member(_message.Message):
     __slots__ = ("site", "signing_key", "agreement_key")
@@ -51,7 +62,7 @@ class Member(_message.Message):
     def __init__(self, site: _Optional[str] = ..., signing_key: _Optional[bytes] = ..., agreement_key: _Optional[bytes] = ...) -> None: ...
 
 class Rules(_message.Message):
-    __slots__ = ("minimum_sites", "deadline_seconds", "patience_seconds", "compare_single_models", "copy", "evaluate", "buffers", "deliver", "privacy", "code_digest")
+    __slots__ = ("minimum_sites", "deadline_seconds", "patience_seconds", "compare_single_models", "copy", "evaluate", "buffers", "deliver", "privacy", "code_digest", "at_deadline", "required")
     MINIMUM_SITES_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     PATIENCE_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +73,8 @@ class Rules(_message.Message):
     DELIVER_FIELD_NUMBER: _ClassVar[int]
     PRIVACY_FIELD_NUMBER: _ClassVar[int]
     CODE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    AT_DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_FIELD_NUMBER: _ClassVar[int]
     minimum_sites: int
     deadline_seconds: int
     patience_seconds: int
@@ -72,7 +85,9 @@ class Rules(_message.Message):
     deliver: bool
     privacy: Privacy
     code_digest: bytes
-    def __init__(self, minimum_sites: _Optional[int] = ..., deadline_seconds: _Optional[int] = ..., patience_seconds: _Optional[int] = ..., compare_single_models: _Optional[bool] = ..., copy: _Optional[_Union[Copy, str]] = ..., evaluate: _Optional[bool] = ..., buffers: _Optional[_Union[Buffers, str]] = ..., deliver: _Optional[bool] = ..., privacy: _Optional[_Union[Privacy, str]] = ..., code_digest: _Optional[bytes] = ...) -> None: ...
+    at_deadline: AtDeadline
+    required: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, minimum_sites: _Optional[int] = ..., deadline_seconds: _Optional[int] = ..., patience_seconds: _Optional[int] = ..., compare_single_models: _Optional[bool] = ..., copy: _Optional[_Union[Copy, str]] = ..., evaluate: _Optional[bool] = ..., buffers: _Optional[_Union[Buffers, str]] = ..., deliver: _Optional[bool] = ..., privacy: _Optional[_Union[Privacy, str]] = ..., code_digest: _Optional[bytes] = ..., at_deadline: _Optional[_Union[AtDeadline, str]] = ..., required: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Campaign(_message.Message):
     __slots__ = ("wire_version", "name", "base_digest", "model", "classes", "members", "rules", "coordinator_key", "nonce", "coordinator_agreement_key")

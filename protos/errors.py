@@ -124,6 +124,18 @@ class VerificationError(OnebasinError):
     exit_code = 16
 
 
+class CancelledError(OnebasinError):
+    """A campaign was cancelled."""
+
+    exit_code = 18
+
+
+class JournalError(OnebasinError):
+    """The coordinator's journal is damaged, of a newer onebasin, or was in use for too long."""
+
+    exit_code = 19
+
+
 class SecureSumError(OnebasinError):
     """A secure sum was given up, or asked for what it must not do; nothing of a single site was revealed.
 

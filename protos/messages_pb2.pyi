@@ -53,7 +53,7 @@ class Returned(_message.Message):
     def __init__(self, letter: _Optional[_Union[_update_pb2.Signed, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("campaign_digest", "hello", "adapt", "progress", "submit", "evaluate", "deliver", "measure", "adopt", "sum")
+    __slots__ = ("campaign_digest", "hello", "adapt", "progress", "submit", "evaluate", "deliver", "measure", "adopt", "sum", "cancel")
     CAMPAIGN_DIGEST_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     ADAPT_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +64,7 @@ class Request(_message.Message):
     MEASURE_FIELD_NUMBER: _ClassVar[int]
     ADOPT_FIELD_NUMBER: _ClassVar[int]
     SUM_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
     campaign_digest: bytes
     hello: Hello
     adapt: Adapt
@@ -74,7 +75,8 @@ class Request(_message.Message):
     measure: Measure
     adopt: Adopt
     sum: SumStage
-    def __init__(self, campaign_digest: _Optional[bytes] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., adapt: _Optional[_Union[Adapt, _Mapping]] = ..., progress: _Optional[_Union[ProgressQuery, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., deliver: _Optional[_Union[Deliver, _Mapping]] = ..., measure: _Optional[_Union[Measure, _Mapping]] = ..., adopt: _Optional[_Union[Adopt, _Mapping]] = ..., sum: _Optional[_Union[SumStage, _Mapping]] = ...) -> None: ...
+    cancel: Cancel
+    def __init__(self, campaign_digest: _Optional[bytes] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., adapt: _Optional[_Union[Adapt, _Mapping]] = ..., progress: _Optional[_Union[ProgressQuery, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., deliver: _Optional[_Union[Deliver, _Mapping]] = ..., measure: _Optional[_Union[Measure, _Mapping]] = ..., adopt: _Optional[_Union[Adopt, _Mapping]] = ..., sum: _Optional[_Union[SumStage, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("nonce",)
@@ -87,6 +89,10 @@ class Adapt(_message.Message):
     def __init__(self) -> None: ...
 
 class ProgressQuery(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Cancel(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
@@ -335,6 +341,7 @@ class Refusal(_message.Message):
         REASON_UNSIGNED: _ClassVar[Refusal.Reason]
         REASON_STALE: _ClassVar[Refusal.Reason]
         REASON_SUM: _ClassVar[Refusal.Reason]
+        REASON_CLEARED: _ClassVar[Refusal.Reason]
     REASON_UNSPECIFIED: Refusal.Reason
     REASON_INTERNAL: Refusal.Reason
     REASON_CAMPAIGN: Refusal.Reason
@@ -351,6 +358,7 @@ class Refusal(_message.Message):
     REASON_UNSIGNED: Refusal.Reason
     REASON_STALE: Refusal.Reason
     REASON_SUM: Refusal.Reason
+    REASON_CLEARED: Refusal.Reason
     REASON_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]

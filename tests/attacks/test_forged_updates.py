@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from flwr.app import Error
 
@@ -153,7 +151,7 @@ def greeted(make_world, make_grid, clock):
 
         grid.react = reacting
         OneShotMerge(world.folder).start(grid)
-        return world, [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+        return world, [event for _, event in world.home.journal.events(world.folder.key)]
 
     return ran
 
@@ -216,7 +214,7 @@ def test_a_node_cannot_refuse_in_the_name_of_another_site(world, make_grid, cloc
         return ...
 
     OneShotMerge(world.folder).start(make_grid(world, react=react))
-    events = [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+    events = [event for _, event in world.home.journal.events(world.folder.key)]
     assert {e["site"] for e in events if e["event"] == "folded"} == {"clear", "fog", "night"}
     assert not [e for e in events if e["event"] == "refused"]
     assert "has joined another campaign" in next(e["message"] for e in events if e["event"] == "stranger")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import pytest
@@ -34,7 +33,7 @@ def with_parameters(content: RecordDict, raw: bytes) -> RecordDict:
 
 def campaign(world, grid) -> list[dict]:
     OneShotMerge(world.folder).start(grid)
-    return [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+    return [event for _, event in world.home.journal.events(world.folder.key)]
 
 
 ON_THE_WAY = {

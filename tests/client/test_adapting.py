@@ -5,15 +5,21 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
 
 from client import adapting
 from client.adapting import Status
+from client.answers import answer
 from client.data.settings import FolderData, ImageFolder, SceneData
 from client.settings import Resources, SiteSettings, SuperLink
 from client.training.settings import AdaptSettings
+from protos import messages_pb2 as pb
 from protos.errors import AdaptationError, DataError, StorageError, UpdateRefusedError
 
 
@@ -221,3 +227,79 @@ def test_the_smallest_memory_preset_makes_crops_smaller():
     assert adapting._within(small, "8GB") is small
     scenes = SceneData("night")
     assert adapting._within(scenes, "8GB") is scenes
+
+
+# --------------------------------------------------------------------- stopping
+
+HOLDER = """
+import fcntl, os, sys, time
+from client import adapting
+lock = open(sys.argv[1], "a")
+fcntl.flock(lock, fcntl.LOCK_EX)
+adapting._sign(lock.fileno(), str(os.getpid()))
+if sys.argv[2] == "stubborn":
+    import signal
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("ready", flush=True)
+    time.sleep(60)
+with adapting._ending():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        open(sys.argv[1] + ".clean", "w").close()
+"""
+
+
+@pytest.fixture
+def process(joined):
+    """Return a function that starts a process which holds the lock as an adapting one does."""
+    with ExitStack() as running:
+
+        def started(kind):
+            command = [sys.executable, "-c", HOLDER, str(joined.folder / "adapt.lock"), kind]
+            found = running.enter_context(
+                subprocess.Popen(
+                    command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+                )
+            )
+            running.callback(found.kill)
+            assert found.stdout.readline() == b"ready\n"
+            return found
+
+        yield started
+
+
+def test_an_adapting_process_that_is_stopped_puts_away_what_is_open_and_has_not_failed(joined, process):
+    progress(joined, phase="adapt", step=3, steps=9)
+    found = process("willing")
+    assert adapting.stop(joined)
+    assert found.wait(10) not in (0, -signal.SIGKILL)
+    assert (joined.folder / "adapt.lock.clean").exists()
+    assert adapting.status(joined) == Status("stopped", "adapt", 3, 9)
+    assert not (joined.folder / "failure.json").exists()
+
+
+def test_a_process_that_does_not_end_by_itself_is_killed(joined, process):
+    found = process("stubborn")
+    assert adapting.stop(joined, patience=0.3)
+    assert found.wait(10) == -signal.SIGKILL
+
+
+def test_where_nothing_adapts_nothing_is_stopped(joined):
+    assert not adapting.stop(joined)
+
+
+def test_a_holder_of_the_lock_that_nobody_knows_is_an_error(joined, held):
+    with pytest.raises(AdaptationError, match="can't be ended"):
+        adapting.stop(joined, patience=0.1)
+
+
+def test_a_site_that_is_told_to_stop_says_how_far_it_is(joined, process):
+    progress(joined, phase="adapt", step=3, steps=9)
+    process("willing")
+    request = pb.Request(campaign_digest=joined.campaign.digest, cancel=pb.Cancel())
+    reply, _ = answer(joined.site, request, 7, lambda name: b"")
+    assert (reply.progress.state, reply.progress.step) == (pb.Progress.STATE_STOPPED, 3)
+    reply, _ = answer(joined.site, request, 7, lambda name: b"")
+    assert reply.progress.state == pb.Progress.STATE_STOPPED

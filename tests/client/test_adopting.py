@@ -149,7 +149,7 @@ def test_a_model_that_was_not_delivered_is_asked_for(offered):
 def test_a_model_that_the_rules_do_not_deliver_is_refused(make_world):
     world = make_world(rules=Rules(deliver=False))
     with pytest.raises(ForbiddenError, match="sites don't get the merged model"):
-        take(world, pb.Adopt())
+        take(world, pb.Adopt(digest=b"z" * 32))
 
 
 @pytest.mark.parametrize("rule", ["pooled", "own", "recalibrated"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import weakref
 
 import pytest
@@ -184,3 +186,79 @@ def test_a_message_that_was_taken_in_is_gone_before_the_next_is_pulled(courier, 
         courier.answer(message)
         del message
     assert len(taken) == 2
+
+
+# ------------------------------------------------------------------ the slow
+
+
+@pytest.fixture
+def uploading(box, monkeypatch):
+    """Let the reply to the first request be uploaded for as long as the test likes."""
+    monkeypatch.setattr(module, "GLANCE", 0.05)
+    done, pull = threading.Event(), box.pull_messages
+
+    def pulled(names):
+        (name,) = names
+        if name == "m0":
+            assert done.wait(20)
+        return pull(names)
+
+    box.pull_messages = pulled
+    yield done
+    done.set()
+
+
+def test_a_reply_that_is_being_uploaded_does_not_hold_up_the_others(courier, box, push, uploading):
+    push(1, SUBMIT)
+    push(2, SUBMIT)
+    box.reply("m0", REPLY)
+    box.reply("m1", REPLY)
+    assert [found.node for found in answers(courier)] == [2]
+    assert answers(courier) == []
+    uploading.set()
+    deadline = time.monotonic() + 20
+    found = []
+    while not found and time.monotonic() < deadline:
+        found = answers(courier)
+    assert [one.node for one in found] == [1]
+
+
+def test_a_reply_that_is_being_uploaded_is_not_lost(courier, box, push, uploading, monkeypatch):
+    push(1, SUBMIT, ttl=60.0)
+    assert answers(courier) == []
+    late = time.monotonic() + 10_000
+    monkeypatch.setattr(module.time, "monotonic", lambda: late)
+    assert not list(courier.lost())
+    assert courier.under_way() == 1
+
+
+def test_what_goes_wrong_while_pulling_is_not_swallowed(courier, box, push, monkeypatch):
+    def broken(names):
+        raise ConnectionError("the SuperLink is gone")
+
+    monkeypatch.setattr(box, "pull_messages", broken)
+    push()
+    with pytest.raises(ConnectionError, match="is gone"):
+        answers(courier)
+
+
+def test_there_is_room_for_so_many_parts_and_two_per_site(courier, push):
+    assert courier.room("submit", 1, 3)
+    push(1, SUBMIT)
+    push(1, SUBMIT)
+    assert not courier.room("submit", 1, 3)
+    assert courier.room("submit", 2, 3)
+    assert courier.room("deliver", 1, 3)
+    push(2, SUBMIT)
+    assert not courier.room("submit", 3, 3)
+
+
+def test_slow_parts_take_no_other_sites_turn_but_their_own(courier, push, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    push(1, SUBMIT, ttl=3600.0)
+    push(2, SUBMIT, ttl=3600.0)
+    assert not courier.room("submit", 3, 2)
+    now[0] = module.SLOW + 1
+    assert courier.room("submit", 3, 2)
+    assert not courier.room("submit", 1, 2)

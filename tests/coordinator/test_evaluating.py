@@ -49,11 +49,13 @@ def no_report(monkeypatch):
 def run(make_grid):
     def ran(world, reaction, **options):
         def react(node, site, request, before):
+            if request.WhichOneof("what") == "adopt" and not request.adopt.digest:
+                return pb.Reply(adopted=pb.Adopted())  # what was delivered stays, to be looked at
             return reaction(site, request, before) if request.WhichOneof("what") == "evaluate" else ...
 
         grid = make_grid(world, react=react, **options)
         OneShotMerge(world.folder).start(grid)
-        lines = [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+        lines = [event for _, event in world.home.journal.events(world.folder.key)]
         return grid, lines
 
     return ran
@@ -185,7 +187,7 @@ def lose_deliveries(monkeypatch, make_grid, world, times: int):
 
     grid = make_grid(world, react=react)
     OneShotMerge(world.folder).start(grid)
-    return grid, [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+    return grid, [event for _, event in world.home.journal.events(world.folder.key)]
 
 
 def test_a_part_that_got_lost_is_delivered_again(world, make_grid, no_report, monkeypatch):
@@ -230,7 +232,7 @@ def test_a_site_that_comes_back_as_another_node_is_asked_anew(world, make_grid, 
 
     grid = make_grid(world, react=react)
     OneShotMerge(world.folder).start(grid)
-    lines = [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+    lines = [event for _, event in world.home.journal.events(world.folder.key)]
     assert told(lines, "evaluated").keys() == set(world.sites)
 
 
@@ -241,7 +243,7 @@ def test_an_answer_of_another_kind_to_a_delivery_is_the_end(world, make_grid, no
         return judged(world, site, request) if request.WhichOneof("what") == "evaluate" else ...
 
     OneShotMerge(world.folder).start(make_grid(world, react=react))
-    lines = [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+    lines = [event for _, event in world.home.journal.events(world.folder.key)]
     assert told(lines, "not-evaluated") == {"fog": "site fog: answered progress to deliver"}
 
 
@@ -329,6 +331,6 @@ def test_a_site_that_went_away_is_waited_for_and_given_up(world, make_grid, monk
     monkeypatch.setattr(strategy, "merge", leaving)
     start = clock.now
     OneShotMerge(world.folder).start(grid)
-    lines = [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+    lines = [event for _, event in world.home.journal.events(world.folder.key)]
     assert told(lines, "not-evaluated")["fog"] == "site fog is not connected"
     assert clock.now - start > asking.PATIENCE

@@ -89,7 +89,7 @@ def test_the_search_finds_what_is_left(world, make_grid):
 
 def test_what_is_forgotten_is_noted(world, make_grid):
     OneShotMerge(world.folder).start(make_grid(world))
-    events = [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+    events = [event for _, event in world.home.journal.events(world.folder.key)]
     assert [event["updates"] for event in events if event["event"] == "forgotten"] == [3]
 
 

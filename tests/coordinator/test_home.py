@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
 from coordinator import home as module
 from coordinator import watching
-from coordinator.home import CampaignFolder, Events, Home, SubmitSettings
+from coordinator.home import CampaignFolder, Home, SubmitSettings
 from protos import campaign as campaigns
 from protos import signing
 from protos.campaign import Keys, Rules
@@ -160,23 +158,9 @@ def test_the_outcome_is_kept_until_the_next_run(home, base):
     assert folder.outcome() is None
 
 
-def test_events_are_one_line_each_and_appended(tmp_path):
-    Events(tmp_path / "events.jsonl").note("merging", models=3)
-    Events(tmp_path / "events.jsonl").note("refused", "fog", message="line\nbreak")
-    first, second = map(json.loads, (tmp_path / "events.jsonl").read_text().splitlines())
-    assert (first["event"], first["models"], "site" in first) == ("merging", 3, False)
-    assert (second["site"], second["message"]) == ("fog", "line\nbreak")
-    assert first["time"] <= second["time"]
-
-
-def test_events_that_cannot_be_written_are_a_storage_error(tmp_path):
-    with pytest.raises(StorageError, match="can't write"):
-        Events(tmp_path / "none" / "events.jsonl").note("merging")
-
-
 def test_everything_of_a_campaign_is_in_its_folder(home):
     folder = CampaignFolder(home, home.folder / "campaigns" / "x")
-    for path in (folder.campaign_file, folder.base, folder.state, folder.merged, folder.events):
+    for path in (folder.campaign_file, folder.base, folder.state, folder.merged):
         assert path.parent == folder.path
 
 

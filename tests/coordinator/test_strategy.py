@@ -6,16 +6,21 @@ import hashlib
 import itertools
 import json
 import random
+import shutil
+import sqlite3
+import time
+from contextlib import closing
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from flwr.app import Error
 
-from coordinator import collecting, strategy
-from coordinator.greeting import RETRY
+from coordinator import collecting, courier, strategy
+from coordinator.asking import PATIENCE
 from coordinator.merge.state import MergeState
 from coordinator.merging import MODEL, RECEIPT
+from coordinator.pacing import RETRY
 from coordinator.report.format import to_json
 from coordinator.strategy import OneShotMerge
 from protos import messages_pb2 as pb
@@ -41,7 +46,7 @@ def _plain_report(monkeypatch):
 
 
 def events(world) -> list[dict]:
-    return [json.loads(line) for line in world.folder.events.read_text().splitlines()]
+    return [event for _, event in world.home.journal.events(world.folder.key)]
 
 
 def said(world, event: str, site: str = "") -> list[dict]:
@@ -156,7 +161,7 @@ def test_one_update_never_has_more_than_two_parts_under_way(make_world, make_gri
     small_parts(world, 9)
     grid = make_grid(world, wait=lambda: 5)
     OneShotMerge(world.folder).start(grid)
-    assert grid.most == collecting.PER_SITE == 2
+    assert grid.most == courier.PER_SITE == 2
 
 
 def test_a_site_that_connects_late_is_waited_for(world, make_grid, clock):
@@ -572,3 +577,242 @@ def test_a_stranger_is_noted_and_ignored(world, make_grid, make_world):
     OneShotMerge(world.folder).start(grid)
     assert_merged(world, *world.sites)
     assert said(world, "stranger")[0]["node"] == 500
+
+
+# ------------------------------------------------------- deadlines and quorums
+
+
+def pass_deadline(world, seconds: float = 1000.0) -> None:
+    """Put the deadline into the past, as if the coordinator had been away for that long."""
+    with closing(sqlite3.connect(world.home.journal.path)) as db, db:
+        db.execute("UPDATE campaigns SET deadline = ?", (time.time() - seconds,))
+
+
+def adapting(site: str):
+    """Let a site adapt without end."""
+
+    def react(node, name, request, before):
+        busy = name == site and request.WhichOneof("what") in ("adapt", "progress")
+        return pb.Reply(progress=pb.Progress(state=pb.Progress.STATE_ADAPTING, eta_seconds=1e9)) if busy else ...
+
+    return react
+
+
+def standing(world) -> dict[str, str]:
+    return {site: found.state for site, found in world.home.journal.standings(world.folder.key).items()}
+
+
+def test_the_deadline_survives_the_coordinator(make_world, make_grid, clock):
+    world = make_world(rules=Rules(minimum_sites=2, deadline_seconds=9000, patience_seconds=9000))
+    world.folder.begin()
+    with closing(sqlite3.connect(world.home.journal.path)) as db, db:
+        db.execute("UPDATE campaigns SET deadline = deadline - 8000")
+    OneShotMerge(world.folder).start(make_grid(world, react=adapting("fog")))
+    assert 2000 <= clock.now < 2200  # it began at 1000
+    assert_merged(world, "clear", "night")
+    assert said(world, "missing", "fog")[0]["message"] == "site fog was adapting when the deadline passed"
+
+
+def test_a_campaign_that_fails_at_its_deadline_merges_nothing_then(make_world, make_grid):
+    rules = Rules(minimum_sites=2, deadline_seconds=500, patience_seconds=9000, at_deadline="fail")
+    world = make_world(rules=rules)
+    with pytest.raises(QuorumError, match="the deadline has passed and site fog was adapting") as caught:
+        OneShotMerge(world.folder).start(make_grid(world, react=adapting("fog")))
+    assert "onebasin coordinator create" in caught.value.fix
+    assert not world.folder.merged.exists()
+    pass_deadline(world)
+    with pytest.raises(QuorumError, match="by its rules nothing is merged"):
+        OneShotMerge(world.folder).start(make_grid(world))
+
+
+def test_a_campaign_that_fails_at_its_deadline_is_merged_if_all_were_heard_before(make_world, make_grid):
+    world = make_world(rules=Rules(minimum_sites=2, at_deadline="fail"))
+    OneShotMerge(world.folder).start(make_grid(world, react=refusing("fog", "submit", refusal("STORAGE"))))
+    assert_merged(world, "clear", "night")
+
+
+def test_a_campaign_that_waits_at_its_deadline_merges_as_soon_as_there_are_enough(make_world, make_grid, clock):
+    rules = Rules(minimum_sites=2, deadline_seconds=500, patience_seconds=90_000, at_deadline="wait")
+    world = make_world(rules=rules)
+    ready = 3000.0
+
+    def react(node, name, request, before):
+        late = name == "night" and clock.now < ready
+        return adapting("night" if late else "fog")(node, name, request, before)
+
+    OneShotMerge(world.folder).start(make_grid(world, react=react))
+    assert_merged(world, "clear", "night")
+    assert ready < clock.now < ready + 300
+    assert standing(world) == {"clear": "merged", "fog": "missing", "night": "merged"}
+
+
+def test_in_a_run_after_the_deadline_what_is_ready_is_taken_and_nothing_else_waited_for(
+    make_world, make_grid, clock
+):
+    world = make_world(rules=Rules(minimum_sites=2, deadline_seconds=500, patience_seconds=90_000))
+    world.folder.begin()
+    pass_deadline(world)
+    OneShotMerge(world.folder).start(make_grid(world, react=adapting("fog")))
+    assert_merged(world, "clear", "night")
+    assert clock.now < 1100
+
+
+def test_in_a_run_after_the_deadline_an_absent_site_is_waited_for_a_little(make_world, make_grid, clock):
+    world = make_world(rules=Rules(minimum_sites=2, deadline_seconds=500, patience_seconds=90_000))
+    world.folder.begin()
+    pass_deadline(world)
+    grid = make_grid(world)
+    grid.online.discard(101)
+    OneShotMerge(world.folder).start(grid)
+    assert_merged(world, "clear", "night")
+    assert collecting.LATE <= clock.now - 1000 < 2 * collecting.LATE + PATIENCE
+
+
+@pytest.mark.parametrize("way", ["refuses", "never connects"])
+def test_without_a_required_site_nothing_is_merged(make_world, make_grid, way):
+    world = make_world(rules=Rules(minimum_sites=1, required=("fog",), patience_seconds=600))
+    grid = make_grid(world)
+    if way == "refuses":
+        grid.react = refusing("fog", "adapt", refusal("DATA"))
+    else:
+        grid.online.discard(101)
+    with pytest.raises(QuorumError, match=r"fog can't deliver, without which nothing is merged\. site fog"):
+        OneShotMerge(world.folder).start(grid)
+    assert not world.folder.merged.exists()
+
+
+def test_with_its_required_sites_a_campaign_goes_on_without_others(make_world, make_grid):
+    world = make_world(rules=Rules(minimum_sites=2, required=("fog",)))
+    OneShotMerge(world.folder).start(make_grid(world, react=refusing("night", "adapt", refusal("DATA"))))
+    assert_merged(world, "clear", "fog")
+
+
+def test_at_the_deadline_a_required_site_is_waited_for_where_the_rules_say_so(make_world, make_grid, clock):
+    rules = Rules(
+        minimum_sites=1, deadline_seconds=500, patience_seconds=90_000, at_deadline="wait", required=("night",)
+    )
+    world = make_world(rules=rules)
+
+    def react(node, name, request, before):
+        return adapting("night")(node, name, request, before) if clock.now < 4000 else ...
+
+    OneShotMerge(world.folder).start(make_grid(world, react=react))
+    assert_merged(world, *world.sites)
+
+
+@pytest.mark.parametrize("rule", ["merge", "fail", "wait"])
+def test_a_late_joiner_is_folded_into_a_new_version_of_the_merged_model(make_world, make_grid, rule):
+    world = make_world(rules=Rules(minimum_sites=2, deadline_seconds=5000, patience_seconds=600, at_deadline=rule))
+    grid = make_grid(world)
+    grid.online.discard(101)
+    OneShotMerge(world.folder).start(grid)
+    before = receipt(world)
+    assert [entry.site for entry in before.inputs] == ["clear", "night"]
+    pass_deadline(world)
+    grid = make_grid(world)
+    OneShotMerge(world.folder).start(grid)
+    after = receipt(world)
+    assert [entry.site for entry in after.inputs] == ["clear", "fog", "night"]
+    assert after.supersedes == before.digest
+    assert not grid.asked("submit", "clear")
+    assert_merged(world, *world.sites)
+    state = world.folder.state.read_bytes()
+    world.folder.state.unlink()
+    shutil.rmtree(world.folder.merged)
+    with closing(sqlite3.connect(world.home.journal.path)) as db, db:
+        db.execute("UPDATE campaigns SET deadline = deadline + 10000")
+    OneShotMerge(world.folder).start(make_grid(world))
+    assert world.folder.state.read_bytes() == state
+
+
+# --------------------------------------------------- the journal, and the slow
+
+
+def test_the_journal_says_where_each_member_stands(make_world, make_grid):
+    world = make_world(rules=Rules(minimum_sites=1, patience_seconds=600))
+    grid = make_grid(world, react=refusing("fog", "adapt", refusal("DATA")))
+    grid.online.discard(102)
+    OneShotMerge(world.folder).start(grid)
+    found = world.home.journal.standings(world.folder.key)
+    assert {site: (one.state, one.owner) for site, one in found.items()} == {
+        "clear": ("merged", ""),
+        "fog": ("refused", "operator of the site"),
+        "night": ("missing", "operator of the site"),
+    }
+    assert found["clear"].digest == world.outbox("clear").digest().hex()
+    assert "no images" in found["fog"].reason
+    assert found["night"].reason == "site night never connected (waited 600 s)"
+
+
+def test_where_journal_and_merge_state_differ_the_journal_is_corrected(world, make_grid):
+    OneShotMerge(world.folder).start(make_grid(world))
+    world.folder.state.unlink()
+    shutil.rmtree(world.folder.merged)
+    OneShotMerge(world.folder).start(make_grid(world))
+    found = said(world, "corrected")
+    assert {(event["site"], event["said"], event["state"]) for event in found} == {
+        (site, "merged", "absent") for site in world.sites
+    }
+    assert standing(world) == dict.fromkeys(world.sites, "merged")
+    log = (world.home.folder / "audit.jsonl").read_text()
+    assert log.count('"corrected"') == 3
+
+
+def test_a_final_state_is_in_the_journal_before_anything_is_removed(world, make_grid, monkeypatch):
+    seen = {}
+    clear = collecting.clear
+
+    def looked(folder):
+        seen[folder.name] = standing(world).get(folder.name)
+        clear(folder)
+
+    monkeypatch.setattr(collecting, "clear", looked)
+
+    def react(node, site, request, before):
+        if site == "fog" and request.submit.parameters and not request.submit.header:
+            return refusal("UPDATE")
+        return ...
+
+    small_parts(world)
+    with pytest.raises(QuorumError):
+        OneShotMerge(world.folder).start(make_grid(world, react=react))
+    assert seen == {"fog": "refused"}
+
+
+def test_stalled_sites_do_not_hold_up_the_others(make_world, make_grid, clock):
+    names = ("clear", "fog", "night", "rain", "snow")
+    world = make_world(names, rules=Rules(minimum_sites=2, deadline_seconds=90_000, patience_seconds=80_000))
+    small_parts(world)
+    merged_at = {}
+
+    def react(node, site, request, before):
+        # Three sites swallow every part, which is more than may be under way at once.
+        return None if site in ("clear", "fog", "night") and request.WhichOneof("what") == "submit" else ...
+
+    sleep = clock.sleep
+
+    def sleeping(seconds: float) -> None:
+        sleep(seconds)
+        for site, state in standing(world).items():
+            if state == "merged":
+                merged_at.setdefault(site, clock.now - 1000)
+
+    clock.sleep = sleeping
+    OneShotMerge(world.folder).start(make_grid(world, react=react))
+    assert_merged(world, "rain", "snow")
+    assert max(merged_at.values()) < 3 * courier.SLOW
+
+
+def test_pauses_grow_with_each_failure_and_end_with_an_answer(world, make_grid, clock):
+    asked = []
+
+    def react(node, site, request, before):
+        if site == "fog" and request.WhichOneof("what") == "adapt" and len(asked) < 6:
+            asked.append(clock.now)
+            return Error(NODE_UNAVAILABLE, "lost")
+        return ...
+
+    OneShotMerge(world.folder).start(make_grid(world, react=react))
+    waits = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert [round(wait / RETRY) for wait in waits] == [1, 2, 4, 8, 16]
+    assert_merged(world, *world.sites)

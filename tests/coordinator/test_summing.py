@@ -67,7 +67,7 @@ def gone(site: str, stage: str):
 
 
 def events(world, event: str) -> list[dict]:
-    lines = map(json.loads, world.folder.events.read_text().splitlines())
+    lines = [event for _, event in world.home.journal.events(world.folder.key)]
     return [line for line in lines if line["event"] == event]
 
 
@@ -519,3 +519,22 @@ def test_masked_values_tell_nothing_of_a_sites_own(four, make_grid):
     for raw in found.values():
         ones = np.unpackbits(np.frombuffer(raw, np.uint8)[2000:]).mean()
         assert 0.48 < ones < 0.52
+
+
+@pytest.mark.parametrize("stage", ["keys", "roster", "delivery"])
+def test_without_a_required_site_nothing_is_revealed(make_world, make_grid, stage):
+    world = make_world(FOUR, replace(RULES, required=("fog",)))
+    refused = pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.REASON_SUM, site="fog"))
+    grid = make_grid(world, react=reacting("fog", stage, *[refused] * 3))
+    with pytest.raises(QuorumError, match="with fog among them") as raised:
+        OneShotMerge(world.folder).start(grid)
+    assert "nothing was revealed" in raised.value.what
+    assert not [one for one in grid.asked("sum") if one.sum.WhichOneof("given") == "confirmations"]
+    assert not world.folder.state.exists()
+
+
+def test_a_required_site_whose_values_are_masked_may_leave(make_world, make_grid):
+    world = make_world(FOUR, replace(RULES, required=("fog",)))
+    refused = pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.REASON_SUM, site="fog"))
+    OneShotMerge(world.folder).start(make_grid(world, react=reacting("fog", "survivors", refused)))
+    assert summed_sites(world) == list(FOUR)

@@ -8,9 +8,8 @@ from contextlib import ExitStack
 import pytest
 
 from coordinator import superlink, watching
-from coordinator.home import Events
-from coordinator.watching import RunFailedError, run, sentence
-from protos.errors import FederationError
+from coordinator.watching import RunFailedError, cancel, run, sentence, watch
+from protos.errors import CancelledError, ConfigurationError, FederationError
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ def during(monkeypatch, *steps):
 
 
 def test_events_are_shown_as_they_come_and_a_good_end_returns(folder, monkeypatch):
-    events, seen = Events(folder.events), []
+    events, seen = folder.log(), []
     events.note("from an earlier run")
     during(
         monkeypatch,
@@ -61,23 +60,6 @@ def test_events_are_shown_as_they_come_and_a_good_end_returns(folder, monkeypatc
     )
     run(folder, lambda event: seen.append(event["event"]))
     assert seen == ["connected", "merged"]
-
-
-def test_a_line_that_is_still_being_written_is_read_when_it_is_whole(folder, monkeypatch):
-    seen = []
-
-    def write(text: str) -> None:
-        with folder.events.open("a") as file:
-            file.write(text)
-
-    during(
-        monkeypatch,
-        lambda: write('{"event": "conn'),
-        lambda: write('ected"}\n'),
-        lambda: folder.end(ok=True, exit_code=0),
-    )
-    run(folder, lambda event: seen.append(event))
-    assert seen == [{"event": "connected"}]
 
 
 def test_a_bad_end_is_raised_with_its_reason_and_exit_code(folder, monkeypatch):
@@ -132,7 +114,112 @@ def test_an_interruption_stops_the_run_and_says_so(folder, monkeypatch, flower):
     assert folder.outcome()["exit_code"] == 130
 
 
+def run_is_on(folder, *steps):
+    """Hold a campaign, as a run does, and let it end with the last of some steps."""
+    holding = ExitStack()
+    holding.enter_context(folder.alone())
+    *before, last = steps
+    return holding, [*before, lambda: (last(), holding.close())]
+
+
+def test_a_run_that_is_on_is_watched_from_its_beginning_to_its_end(folder, monkeypatch):
+    events, seen = folder.log(), []
+    events.note("started")
+    events.note("disconnected", "fog")  # of an earlier run
+    events.note("started")
+    events.note("connected", "fog")
+    holding, steps = run_is_on(
+        folder,
+        lambda: events.note("merged", models=1),
+        lambda: folder.end(ok=True, exit_code=0),
+    )
+    during(monkeypatch, *steps)
+    with holding:
+        watch(folder, lambda event: seen.append(event["event"]))
+    assert seen == ["started", "connected", "merged"]
+
+
+def test_watching_a_run_that_ended_badly_ends_with_its_exit_code(folder):
+    folder.log().note("started")
+    folder.end(ok=False, exit_code=9, what="too few", fix="mend them")
+    with pytest.raises(RunFailedError, match="too few") as caught:
+        watch(folder, lambda _: None)
+    assert caught.value.exit_code == 9
+
+
+def test_watching_when_no_run_is_on_says_so(folder):
+    with pytest.raises(FederationError, match="no run is on") as caught:
+        watch(folder, lambda _: None)
+    assert "onebasin coordinator run" in caught.value.fix
+
+
+def test_a_run_that_is_on_is_cancelled_and_its_end_awaited(folder, monkeypatch):
+    seen = []
+    holding, steps = run_is_on(
+        folder,
+        lambda: folder.log().note("stopped", "fog", step=3, steps=9),
+        lambda: folder.end(ok=False, exit_code=18, what="it was cancelled", fix=""),
+    )
+    during(monkeypatch, *steps)
+    monkeypatch.setattr(superlink, "submit", lambda folder: pytest.fail("another run was started"))
+    with holding:
+        cancel(folder, lambda event: seen.append(event["event"]))
+    assert seen == ["stopped"]
+    assert folder.course().cancelled is not None
+
+
+def test_a_campaign_that_is_not_running_is_cancelled_by_a_run_that_tells_the_sites(folder, monkeypatch):
+    during(monkeypatch, lambda: folder.end(ok=False, exit_code=18, what="it was cancelled", fix=""))
+    folder.end(ok=False, exit_code=9, what="too few", fix="")
+    cancel(folder, lambda _: None)
+    assert folder.outcome()["exit_code"] == 18
+
+
+def test_a_campaign_is_cancelled_even_if_no_site_can_be_told(folder, monkeypatch):
+    def unreachable(folder):
+        raise FederationError("flwr run failed", "is the SuperLink running?")
+
+    monkeypatch.setattr(superlink, "submit", unreachable)
+    with pytest.raises(FederationError):
+        cancel(folder, lambda _: None)
+    assert folder.course().cancelled is not None
+    assert folder.outcome()["exit_code"] == 18
+
+
+def test_a_run_that_ended_well_just_before_is_not_cancelled(folder, monkeypatch):
+    during(monkeypatch, lambda: folder.end(ok=True, exit_code=0))
+    with pytest.raises(ConfigurationError, match="was merged before it could be cancelled"):
+        cancel(folder, lambda _: None)
+    assert folder.course().cancelled is None
+
+
+def test_a_cancelled_campaign_is_not_run_again_without_saying_so(folder, monkeypatch):
+    folder.cancel()
+    with pytest.raises(CancelledError, match="was cancelled") as caught:
+        run(folder, lambda _: None)
+    assert "--reopen" in caught.value.fix
+    during(monkeypatch, lambda: folder.end(ok=True, exit_code=0))
+    run(folder, lambda _: None, reopen=True)
+    assert folder.course().cancelled is None
+
+
 SENTENCES = {
+    "cancelled: telling the sites to stop adapting": {"event": "cancelled"},
+    "fog: stopped at step 3 of 9; its checkpoint is kept": {
+        "event": "stopped",
+        "site": "fog",
+        "step": 3,
+        "steps": 9,
+    },
+    "fog: not-stopped it is away": {"event": "not-stopped", "site": "fog", "message": "it is away"},
+    "fog: has the receipt for its update": {"event": "receipted", "site": "fog"},
+    "started": {"event": "started"},
+    "fog: was merged by the journal, and is absent by the merge state": {
+        "event": "corrected",
+        "site": "fog",
+        "said": "merged",
+        "state": "absent",
+    },
     "fog: connected": {"event": "connected", "site": "fog", "node": 7},
     "fog: disconnected": {"event": "disconnected", "site": "fog"},
     "fog: asked for its update, in 4 parts": {"event": "asked", "site": "fog", "parts": 4},

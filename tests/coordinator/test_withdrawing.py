@@ -318,3 +318,17 @@ def test_a_full_disk_leaves_everything_as_it_was(merged, exported, monkeypatch):
     with pytest.raises(StorageError):
         withdraw(merged.folder, "fog", exported)
     assert unchanged(merged) == before
+
+
+def test_a_required_site_is_withdrawn_only_by_force(make_world, make_grid, tmp_path):
+    world = make_world(rules=Rules(minimum_sites=1, required=("fog",)))
+    run(world, make_grid)
+    world.outbox("fog").export(tmp_path / "fog.safetensors")
+    with pytest.raises(QuorumError, match="nothing is merged without site fog") as caught:
+        withdraw(world.folder, "fog", tmp_path / "fog.safetensors")
+    assert "--force" in caught.value.fix
+    receipt = withdraw(world.folder, "fog", tmp_path / "fog.safetensors", force=True)
+    assert [entry.site for entry in receipt.inputs] == ["clear", "night"]
+    assert world.home.journal.standings(world.folder.key)["fog"].state == "withdrawn"
+    run(world, make_grid)
+    assert last_receipt(world.folder) == receipt

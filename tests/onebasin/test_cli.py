@@ -15,6 +15,7 @@ import typer.main
 
 from client.site import Site
 from coordinator import roster
+from coordinator.members import Member, State
 from onebasin import cli
 from protos import validity
 from protos.errors import (
@@ -221,18 +222,30 @@ def test_a_site_says_how_far_it_is(onebasin, world):
 
 
 def test_a_coordinator_says_how_far_a_campaign_is(onebasin, world):
-    world.folder.events.write_text('{"time": 1.0, "event": "connected", "site": "fog"}\n')
+    world.folder.begin()
+    events = world.folder.log()
+    events.place(Member("fog", 0.0, State.ADAPTING))
+    events.note("progress", "fog", state="adapting", phase="adapt", step=3, steps=9, eta=61.5)
+    events.place(Member("clear", 0.0, State.REFUSED, reason="site clear has no images"))
     world.folder.end(ok=False, exit_code=9, what="too few", fix="")
     code, out, _ = onebasin("coordinator", "status", world.home.folder, "one", "--json")
     found = json.loads(out)
     assert code == 0
-    assert found["digest"] == world.campaign.digest.hex()
-    assert found["sites"]["fog"]["event"] == "connected"
-    assert found["sites"]["night"] is None
+    assert (found["digest"], found["state"]) == (world.campaign.digest.hex(), "failed")
+    assert found["deadline"] - found["started"] == pytest.approx(world.campaign.rules.deadline_seconds)
+    fog, clear, night = (found["sites"][site] for site in ("fog", "clear", "night"))
+    assert (fog["state"], fog["owner"], fog["progress"]["step"], fog["progress"]["eta"]) == (
+        "adapting",
+        "site",
+        3,
+        61.5,
+    )
+    assert (clear["state"], clear["reason"]) == ("refused", "site clear has no images")
+    assert night["state"] == "absent"
     assert found["outcome"]["exit_code"] == 9
     out = onebasin("coordinator", "status", world.home.folder, "one")[1]
-    assert "fog: connected" in out
-    assert "night: nothing heard yet" in out
+    assert "step 3 of 9" in out
+    assert "site clear has no images" in out
     assert "last run: too few" in out
 
 

@@ -63,7 +63,7 @@ def test_what_was_laid_down_can_be_read_again():
         assert Keys(again.keys[site], again.agreement_keys[site]) == keys
     listed = Keys(again.message.coordinator_key, again.message.coordinator_agreement_key)
     assert listed == TERMS["coordinator"]
-    assert again.rules == TERMS["rules"]
+    assert again.rules == replace(TERMS["rules"], patience_seconds=DAY)
 
 
 def test_no_minimum_means_all_members():
@@ -84,6 +84,8 @@ def test_every_term_changes_the_digest():
         changed(rules__minimum_sites=2),
         changed(rules__deadline_seconds=1),
         changed(rules__patience_seconds=1),
+        changed(rules__at_deadline=pb.AT_DEADLINE_WAIT),
+        changed(rules__required=["fog"]),
         changed(rules__compare_single_models=False),
         changed(rules__copy=pb.COPY_STUDENT),
         changed(coordinator_key=b"y" * 32),
@@ -122,7 +124,9 @@ MALFORMED = {
     "doesn't say which": {"rules__copy": 9},
     "wants 3 sites but has 2": {"rules__minimum_sites": 3},
     "has no deadline": {"rules__deadline_seconds": 0},
-    "no deadline": {"rules__patience_seconds": 0},
+    "what happens at the deadline": {"rules__at_deadline": 0},
+    "requires sites twice": {"rules__required": ["night", "fog"]},
+    "or that are no members": {"rules__required": ["rain"]},
 }
 
 
@@ -169,7 +173,30 @@ def test_names_are_lower_case_letters_digits_and_hyphens(name):
 
 
 def test_the_defaults_are_those_of_the_documentation():
-    assert Rules() == Rules(0, 7 * DAY, DAY, False, "student")
+    assert Rules() == Rules(0, 7 * DAY, 0, False, "student", at_deadline="merge", required=())
+
+
+@pytest.mark.parametrize(("days", "seconds"), [(7, DAY), (30, DAY), (1, DAY // 7), (0.0001, 60)])
+def test_patience_follows_from_the_deadline_where_the_rules_do_not_say(days, seconds):
+    assert make(rules=Rules(deadline_seconds=int(days * DAY))).rules.patience_seconds == seconds
+    assert make(rules=Rules(deadline_seconds=int(days * DAY), patience_seconds=5)).rules.patience_seconds == 5
+
+
+@pytest.mark.parametrize("rule", campaigns.AT_DEADLINE)
+def test_each_rule_for_the_deadline_can_be_laid_down(rule):
+    assert make(rules=Rules(at_deadline=rule)).rules.at_deadline == rule
+
+
+def test_a_rule_for_the_deadline_that_is_none_is_refused():
+    with pytest.raises(ConfigurationError, match="no rule for the deadline 'sleep'") as caught:
+        make(rules=Rules(at_deadline="sleep"))
+    assert "merge, fail, wait" in caught.value.fix
+
+
+def test_required_sites_stand_in_order():
+    assert make(rules=Rules(required=("night", "fog"))).rules.required == ("fog", "night")
+    with pytest.raises(ConfigurationError, match="that are no members"):
+        make(rules=Rules(required=("rain",)))
 
 
 SUMMED = Rules(privacy="secure-sum")

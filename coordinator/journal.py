@@ -1,0 +1,343 @@
+"""The journal: which campaigns are under way, who has to move next in each, and what happened.
+
+One SQLite file per coordinator, in WAL mode, so that a run writes while others read. What is merged is not said
+here: the merge state says it, with the digests of what is inside, and where both differ the journal is corrected.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from protos.errors import JournalError, StorageError
+
+FILE = "journal.db"
+WAIT = 30.0
+"""Seconds that one writer waits for another."""
+Event = dict[str, Any]
+
+MIGRATIONS = (
+    """
+    CREATE TABLE campaigns (
+        digest TEXT PRIMARY KEY, name TEXT NOT NULL, started REAL, deadline REAL, outcome TEXT
+    ) STRICT;
+    CREATE TABLE members (
+        campaign TEXT NOT NULL, site TEXT NOT NULL, state TEXT NOT NULL, owner TEXT NOT NULL, reason TEXT NOT NULL,
+        digest TEXT NOT NULL, since REAL NOT NULL, progress TEXT NOT NULL DEFAULT '{}',
+        PRIMARY KEY (campaign, site)
+    ) STRICT;
+    CREATE TABLE events (
+        id INTEGER PRIMARY KEY, campaign TEXT NOT NULL, time REAL NOT NULL, event TEXT NOT NULL,
+        site TEXT NOT NULL, fields TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX events_of ON events (campaign, id);
+    """,
+    "ALTER TABLE campaigns ADD COLUMN cancelled REAL",
+)
+"""What makes each version of the schema of the one before; the file's version is how many were applied."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a campaign went so far. Times are seconds since 1970.
+
+    Attributes:
+        started: When it was first run, or None.
+        deadline: When its deadline is; None before it is run.
+        outcome: How the last run ended; None while one is on, or after one that died.
+        cancelled: When it was cancelled, or None.
+
+    """
+
+    started: float | None = None
+    deadline: float | None = None
+    outcome: Mapping[str, Any] | None = None
+    cancelled: float | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a member stands.
+
+    Attributes:
+        state: A `coordinator.members.State`'s name.
+        owner: Who has to move next; empty if nobody has.
+        reason: Why it is refused, missing or withdrawn.
+        digest: Its update's, hexadecimal; empty while it isn't known.
+        since: Since when, in seconds since 1970.
+        progress: What it last said about its adaptation.
+
+    """
+
+    state: str
+    owner: str
+    reason: str
+    digest: str
+    since: float
+    progress: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Journal:
+    """The journal of one coordinator. It is opened, and brought up to date, when it is first needed.
+
+    Args:
+        path: Its file.
+        wait: Seconds to wait for another writer.
+
+    Every method raises JournalError if the file is damaged, of a newer onebasin, or in use for too long, and
+    StorageError if it can't be written.
+
+    """
+
+    def __init__(self, path: Path, wait: float = WAIT) -> None:
+        self.path = path
+        self._wait = wait
+        self._lock = threading.RLock()
+        self._opened: sqlite3.Connection | None = None
+
+    # ------------------------------------------------------------- campaigns
+
+    def begin(self, campaign: str, name: str, seconds: float) -> Course:
+        """Begin a run, and return how the campaign went before; its deadline counts from its first run.
+
+        Args:
+            campaign: The campaign's digest, hexadecimal.
+            name: What people call it.
+            seconds: From the first run to the deadline.
+
+        """
+        now = time.time()
+        with self._writing() as db:
+            self._know(db, campaign, name)
+            db.execute(
+                "UPDATE campaigns SET started = ?, deadline = ? WHERE digest = ? AND started IS NULL",
+                (now, now + seconds, campaign),
+            )
+        return self.course(campaign)
+
+    def course(self, campaign: str) -> Course:
+        """Return how a campaign went so far."""
+        with self._reading() as db:
+            row = db.execute(
+                "SELECT started, deadline, outcome, cancelled FROM campaigns WHERE digest = ?", (campaign,)
+            ).fetchone()
+        if row is None:
+            return Course()
+        return Course(row[0], row[1], json.loads(row[2]) if row[2] else None, row[3])
+
+    def cancel(self, campaign: str, name: str, *, cancelled: bool = True) -> None:
+        """Write down that a campaign is cancelled, or that it is taken up again."""
+        with self._writing() as db:
+            self._know(db, campaign, name)
+            now = time.time() if cancelled else None
+            db.execute("UPDATE campaigns SET cancelled = ? WHERE digest = ?", (now, campaign))
+
+    def end(self, campaign: str, name: str, outcome: Mapping[str, Any] | None) -> None:
+        """Write down how a run ended, or with None that another one begins."""
+        with self._writing() as db:
+            self._know(db, campaign, name)
+            content = None if outcome is None else json.dumps(outcome)
+            db.execute("UPDATE campaigns SET outcome = ? WHERE digest = ?", (content, campaign))
+
+    # --------------------------------------------------------------- members
+
+    def place(
+        self, campaign: str, site: str, state: str, owner: str, reason: str, digest: str, *, lasting: bool
+    ) -> None:
+        """Write down where a member stands (see `Standing`); nothing changes if it stood there already."""
+        values = (state, owner, reason, digest)
+        with self._writing(lasting=lasting) as db:
+            db.execute(
+                "INSERT INTO members (campaign, site, state, owner, reason, digest, since)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET (state, owner, reason, digest, since) ="
+                " (excluded.state, excluded.owner, excluded.reason, excluded.digest, excluded.since)"
+                " WHERE (state, owner, reason, digest) IS NOT"
+                " (excluded.state, excluded.owner, excluded.reason, excluded.digest)",
+                (campaign, site, *values, time.time()),
+            )
+
+    def standings(self, campaign: str) -> dict[str, Standing]:
+        """Return where each member stands, by site; those of whom nothing is known are not there."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT site, state, owner, reason, digest, since, progress FROM members WHERE campaign = ?",
+                (campaign,),
+            ).fetchall()
+        return {
+            site: Standing(state, owner, reason, digest, since, json.loads(progress))
+            for site, state, owner, reason, digest, since, progress in sorted(rows)
+        }
+
+    # ---------------------------------------------------------------- events
+
+    def note(self, campaign: str, event: str, site: str, fields: Mapping[str, Any], *, lasting: bool) -> None:
+        """Append an event.
+
+        Args:
+            campaign: The campaign's digest, hexadecimal.
+            event: What happened.
+            site: At which site; empty if at none.
+            fields: More about it.
+            lasting: Whether it must survive the machine's loss of power, and not only the coordinator's end.
+
+        """
+        content = json.dumps(dict(fields))
+        with self._writing(lasting=lasting) as db:
+            db.execute(
+                "INSERT INTO events (campaign, time, event, site, fields) VALUES (?, ?, ?, ?, ?)",
+                (campaign, round(time.time(), 3), event, site, content),
+            )
+            if event == "progress":
+                db.execute(
+                    "UPDATE members SET progress = ? WHERE campaign = ? AND site = ?", (content, campaign, site)
+                )
+
+    def events(self, campaign: str, after: int = 0) -> list[tuple[int, Event]]:
+        """Return a campaign's events with their numbers, those after a number.
+
+        Each has its time, in seconds since 1970, its name, its site if there is one, and what else was noted.
+        """
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT id, time, event, site, fields FROM events WHERE campaign = ? AND id > ? ORDER BY id",
+                (campaign, after),
+            ).fetchall()
+        return [
+            (number, {"time": at, "event": event, **({"site": site} if site else {}), **json.loads(fields)})
+            for number, at, event, site, fields in rows
+        ]
+
+    def last(self, campaign: str, event: str = "") -> int:
+        """Return the number of a campaign's last event, of that name if one is given; 0 if there is none."""
+        with self._reading() as db:
+            found = db.execute(
+                "SELECT max(id) FROM events WHERE campaign = ? AND ? IN ('', event)", (campaign, event)
+            ).fetchone()
+        return int(found[0] or 0)
+
+    # -------------------------------------------------------------- the file
+
+    @staticmethod
+    def _know(db: sqlite3.Connection, campaign: str, name: str) -> None:
+        db.execute("INSERT OR IGNORE INTO campaigns (digest, name) VALUES (?, ?)", (campaign, name))
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, explained(self.path):
+            yield self._connection()
+
+    @contextmanager
+    def _writing(self, *, lasting: bool = True) -> Iterator[sqlite3.Connection]:
+        """Yield a transaction. One that is not lasting is on the disk together with the next one that is."""
+        with self._lock, explained(self.path):
+            db = self._connection()
+            db.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
+            with transaction(db):
+                yield db
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._opened is None:
+            db = sqlite3.connect(self.path, timeout=self._wait, isolation_level=None, check_same_thread=False)
+            weakref.finalize(self, db.close)
+            self._write_ahead(db)
+            migrate(db, self.path, MIGRATIONS)
+            self._opened = db
+        return self._opened
+
+    def _write_ahead(self, db: sqlite3.Connection) -> None:
+        """Bring a new file into WAL mode. SQLite doesn't wait by itself for another process that does the same."""
+        until = time.monotonic() + self._wait
+        while True:
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Commit what is done, or nothing of it."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # SQLite has rolled back by itself if the disk is full
+            db.execute("ROLLBACK")
+        raise
+
+
+def migrate(db: sqlite3.Connection, path: Path, migrations: Iterable[str]) -> None:
+    """Bring a journal's schema up to date, one version after the other: all of it, or nothing.
+
+    Raises:
+        JournalError: A newer onebasin wrote it.
+
+    """
+    steps = list(migrations)
+    if _version(db) == len(steps):
+        return
+    with transaction(db):  # two processes may open a new journal at once
+        version = _version(db)
+        if version > len(steps):
+            raise JournalError(
+                f"the journal {path} has version {version}, and this onebasin knows {len(steps)}",
+                "a newer onebasin wrote it: run that one",
+            )
+        for step in steps[version:]:
+            for statement in step.split(";"):
+                if statement.strip():
+                    db.execute(statement)
+        db.execute(f"PRAGMA user_version = {len(steps)}")
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest says where, not what
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours.
+
+    Raises:
+        JournalError: The journal is damaged, or somebody else has held it for too long.
+        StorageError: It can't be written.
+
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = _code(error)
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise JournalError(
+                f"the journal {path} is locked: another program has been writing to it for a long time",
+                "end whatever has it open, a backup for example, and try again",
+            ) from error
+        if code == sqlite3.SQLITE_FULL:
+            raise StorageError(f"can't write {path}: No space left on device", "free some space") from error
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
+            raise StorageError(
+                f"can't write {path}: {error}", "check the disk, and permissions of the file and its folder"
+            ) from error
+        raise JournalError(
+            f"the journal {path} is damaged: {error}",
+            "restore it from a copy; or move it away with its -wal and -shm: what is merged is in the campaigns' "
+            "folders, but deadlines count anew",
+        ) from error
