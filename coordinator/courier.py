@@ -17,7 +17,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from coordinator.members import refusal
-from protos import flower, letters, signing, update_pb2
+from protos import faults, flower, letters, signing, update_pb2
 from protos import messages_pb2 as pb
 from protos.errors import UpdateRefusedError
 from protos.flower import PARAMETERS
@@ -134,7 +134,9 @@ class Courier:
             letter = flower.message_of(message.content, update_pb2.Signed, "the coordinator")
             written = self._written.pop(signing.decode(letter.payload, pb.Letter, "the coordinator").nonce)
             pending = replace(written, until=time.monotonic() + message.metadata.ttl + SILENCE)
+            faults.point("request-sending")
             sent = [message_id for message_id in self._grid.push_messages([message]) if message_id]
+            faults.point("request-sent")
             self._pending.update((message_id, pending) for message_id in sent)
             if not sent:  # Flower logs why and goes on
                 self._unsent.append(pending)
@@ -144,6 +146,7 @@ class Courier:
         """Pull what has arrived, one message at a time; the caller drops each before it takes the next."""
         for message_id in list(self._pending):
             for message in self._grid.pull_messages([message_id]):
+                faults.point("reply-pulled")
                 yield message
                 del message  # or it would stay in memory while the next one is pulled
 

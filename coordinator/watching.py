@@ -9,6 +9,7 @@ from typing import Any
 
 from coordinator import superlink
 from coordinator.home import CampaignFolder
+from protos import faults
 from protos.errors import FederationError, OnebasinError
 
 Event = dict[str, Any]
@@ -42,6 +43,7 @@ def run(folder: CampaignFolder, on_event: Callable[[Event], None]) -> None:
         folder.forget_outcome()
     seen = folder.events.stat().st_size if folder.events.exists() else 0
     run_id = superlink.submit(folder)
+    faults.point("command-submitted")
     try:
         _wait(folder, run_id, seen, on_event)
     except KeyboardInterrupt:
