@@ -1,0 +1,230 @@
+"""A round: a campaign, one fault, and what must hold once it is over."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from chaos import disk, hunting, wire
+from chaos import federation as federations
+from chaos.faults import Fault, Scene, nothing
+from chaos.federation import LOOPBACK, SITES, Federation, Ground
+from chaos.keeper import Keeper
+from chaos.models import random_model, write_base
+from chaos.wire import Wire
+from client.outbox import Outbox
+from coordinator import superlink
+from coordinator.home import CampaignFolder
+from coordinator.merge.state import MergeState
+from coordinator.merging import MODEL, last_receipt
+from protos.digest import file_digest
+from protos.errors import OnebasinError
+from protos.faults import VARIABLE
+from protos.tensorfile import TensorFile
+
+PARAMETERS = 500_000
+"""Of the random models: two parts of a mebibyte."""
+LIMIT = 420.0
+"""Seconds that a round may take."""
+_LEFT = 45.0
+"""Seconds within which a campaign's processes must be gone."""
+_DISK = 96
+_SETTLING = 150.0
+_LASTING = {"superlink": 1, "supernode": len(SITES), "watcher": len(SITES)}
+"""How many of those there are that don't end with a campaign."""
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 - both loopback and the wire's end
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a round went.
+
+    Attributes:
+        number: The round's.
+        fault: The fault's name.
+        told: What was done.
+        struck: Whether the fault's moment came.
+        problem: What was wrong in the end; nothing if all held.
+        seconds: That it took.
+        recovery: Seconds from the restart, or the end of the disturbance, to the next sign of the campaign; None
+            if there was none to come.
+        runs: How often the run was started.
+
+    """
+
+    number: int
+    fault: str
+    told: str
+    struck: bool
+    problem: str
+    seconds: float
+    recovery: float | None
+    runs: int
+
+
+@dataclass
+class Yard:
+    """A federation to do faults to, and what its campaigns must end with."""
+
+    federation: Federation
+    wires: dict[str, Wire]
+    armed: Path
+    bases: dict[bool, Path]
+    expected: dict[bool, str] = field(default_factory=dict)
+    usual: dict[bool, float] = field(default_factory=dict)
+
+    def learn(self, *, adapts: bool) -> Result:
+        """Run a campaign undisturbed, to know its model and how long it takes."""
+        started = time.monotonic()
+        result = self.round(0, Fault("none", nothing, adapts), "none")
+        self.usual[adapts] = time.monotonic() - started
+        return result
+
+    def round(self, number: int, fault: Fault, seed: str) -> Result:
+        """Run a campaign, do something to it, see that it ends as it must, and clean up."""
+        dice = random.Random(seed)
+        self._settle()
+        campaign = self.federation.campaign(
+            base=self.bases[fault.adapts], deadline_seconds=900, patience_seconds=400
+        )
+        updates = {} if fault.adapts else self._fill_outboxes(campaign)
+        keeper = Keeper(self.federation, campaign)
+        scene = Scene(self.federation, keeper, dice, self.usual.get(fault.adapts, 0.0), self.wires, self.armed)
+        started = time.monotonic()
+        keeper.start()
+        fault.strike(scene)
+        scene.wait(LIMIT - (time.monotonic() - started))
+        in_time = keeper.done
+        if not in_time:
+            keeper.give_up()
+        ended = time.monotonic()
+        try:
+            problem = "" if in_time else f"not over after {LIMIT:.0f} s"
+            problem = (
+                problem or scene.problem or self._wrong(campaign, fault.adapts, updates) or self._left(keeper)
+            )
+        except (OnebasinError, OSError, psutil.Error) as error:
+            problem = f"{type(error).__name__}: {error}"
+        if problem:
+            hunting.kill([process for role in hunting.PASSING for process in hunting.find(role)])
+        else:
+            self._clear(campaign)
+        told = "; ".join(scene.told)
+        return Result(
+            number,
+            fault.name,
+            told,
+            scene.struck is not None,
+            problem,
+            ended - started,
+            _recovery(scene),
+            keeper.runs,
+        )
+
+    def _settle(self) -> None:
+        """Wait until all sites are connected, so that each round starts alike."""
+        until = time.monotonic() + _SETTLING
+        while time.monotonic() < until:
+            try:
+                nodes = superlink.flwr(self.federation.home, "supernode", "list", superlink.CONNECTION)["nodes"]
+            except (OnebasinError, KeyError):
+                nodes = []
+            if sum(str(node.get("status")).endswith("online") for node in nodes) >= len(SITES):
+                return
+            time.sleep(1.0)
+
+    def _fill_outboxes(self, campaign: CampaignFolder) -> dict[str, str]:
+        """Put the same updates as ever into the outboxes; return their digests by site."""
+        found = {}
+        for i, name in enumerate(SITES):
+            joined = self.federation.sites[name].joined(campaign.campaign.digest)
+            found[name] = Outbox(joined).store(random_model(i + 1, PARAMETERS)).hex()
+        return found
+
+    def _wrong(self, campaign: CampaignFolder, adapts: bool, updates: dict[str, str]) -> str:
+        outcome = campaign.outcome()
+        if outcome is None or not outcome["ok"]:
+            return f"the campaign ended with {outcome}"
+        receipt = last_receipt(campaign)
+        if receipt is None:
+            return "there is no receipt"
+        inputs = {entry.site: entry.digest for entry in receipt.inputs}
+        if set(inputs) != set(SITES) or (updates and inputs != updates) or receipt.models != len(SITES):
+            return f"the receipt names {inputs} of {receipt.models} models, and not the updates {updates}"
+        with MergeState(campaign.state) as state:
+            state.check()
+            if state.digests != set(inputs.values()) or state.models != len(SITES):
+                return f"the merge state holds {sorted(state.digests)} of {state.models} models"
+        with TensorFile(campaign.merged / MODEL) as model:
+            found = file_digest(model).hex()
+        if found != self.expected.setdefault(adapts, found):
+            return f"the merged model is {found[:12]}, not {self.expected[adapts][:12]} as it is undisturbed"
+        return ""
+
+    def _left(self, keeper: Keeper) -> str:
+        """See that nothing of the campaign still runs, and that all that should run does once."""
+        until = time.monotonic() + _LEFT
+        while True:
+            keeper.tend()
+            left = [process for role in hunting.PASSING for process in hunting.find(role)]
+            several = [role for role, most in _LASTING.items() if len(hunting.find(role)) > most]
+            if not left and not several:
+                return ""
+            if time.monotonic() > until:
+                lines = [" ".join(process.cmdline()[:4]) for process in left]
+                return f"left behind: {lines}{several}"
+            time.sleep(0.5)
+
+    def _clear(self, campaign: CampaignFolder) -> None:
+        """Drop what a campaign that went well leaves: disks are small."""
+        for name in SITES:
+            shutil.rmtree(self.federation.sites[name].joined(campaign.campaign.digest).folder)
+        shutil.rmtree(campaign.path)
+
+
+def _recovery(scene: Scene) -> float | None:
+    if scene.struck is None:
+        return None
+    restarts = [at for at, _ in scene.keeper.started if at > scene.struck]
+    since = scene.mended if scene.mended is not None else min(restarts, default=scene.struck)
+    continued = scene.keeper.continued(since)
+    return None if continued is None else continued - since
+
+
+@contextmanager
+def yard(folder: Path) -> Iterator[Yard]:
+    """Bring up a federation that can be disturbed in as many ways as this machine permits.
+
+    One site is in a network namespace of its own, at the end of a wire; coordinator and sites have small disks.
+
+    Args:
+        folder: An empty folder.
+
+    """
+    with ExitStack() as stack:
+        armed = folder / "fault"
+        wires: dict[str, Wire] = {}
+        if not wire.why_not():
+            number = os.getpid() % 100_000
+            link = Wire(f"ob{number}", f"10.{100 + number % 100}.{number // 100 % 250}")
+            wires[SITES[-1]] = stack.enter_context(link)
+        if not disk.why_not():
+            for name in ("coordinator", *SITES):
+                stack.enter_context(disk.small_disk(folder / name, _DISK))
+        ground = Ground(
+            {VARIABLE: str(armed)},
+            _EVERYWHERE if wires else LOOPBACK,
+            {name: link.here for name, link in wires.items()},
+            {name: link.inside for name, link in wires.items()},
+        )
+        federation = stack.enter_context(federations.federation(folder, ground))
+        bases = {True: federation.base, False: write_base(folder / "random.safetensors", PARAMETERS)}
+        yield Yard(federation, wires, armed, bases)
