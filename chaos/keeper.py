@@ -55,7 +55,7 @@ class Keeper:
         """Take in what has happened, and start again what is due."""
         self._listen()
         for name in (_COMMAND, SUPERLINK, *SITES):
-            if name == _COMMAND and self.done:
+            if name == _COMMAND and (self.done or not self.runs):
                 continue
             if name in self._due:
                 if time.monotonic() >= self._due[name]:

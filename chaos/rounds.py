@@ -78,6 +78,8 @@ class Yard:
     wires: dict[str, Wire]
     armed: Path
     bases: dict[bool, Path]
+    members: tuple[str, ...] = SITES
+    parameters: int = PARAMETERS
     expected: dict[bool, str] = field(default_factory=dict)
     usual: dict[bool, float] = field(default_factory=dict)
 
@@ -91,12 +93,16 @@ class Yard:
     def round(self, number: int, fault: Fault, seed: str) -> Result:
         """Run a campaign, do something to it, see that it ends as it must, and clean up."""
         dice = random.Random(seed)
-        self._settle()
         campaign = self.federation.campaign(
-            base=self.bases[fault.adapts], deadline_seconds=900, patience_seconds=400
+            join=self.members,
+            members=self.members,
+            base=self.bases[fault.adapts],
+            deadline_seconds=900,
+            patience_seconds=400,
         )
         updates = {} if fault.adapts else self._fill_outboxes(campaign)
         keeper = Keeper(self.federation, campaign)
+        self._settle(keeper)
         scene = Scene(self.federation, keeper, dice, self.usual.get(fault.adapts, 0.0), self.wires, self.armed)
         started = time.monotonic()
         keeper.start()
@@ -129,10 +135,11 @@ class Yard:
             keeper.runs,
         )
 
-    def _settle(self) -> None:
+    def _settle(self, keeper: Keeper) -> None:
         """Wait until all sites are connected, so that each round starts alike."""
         until = time.monotonic() + _SETTLING
         while time.monotonic() < until:
+            keeper.tend()
             try:
                 nodes = superlink.flwr(self.federation.home, "supernode", "list", superlink.CONNECTION)["nodes"]
             except (OnebasinError, KeyError):
@@ -144,9 +151,9 @@ class Yard:
     def _fill_outboxes(self, campaign: CampaignFolder) -> dict[str, str]:
         """Put the same updates as ever into the outboxes; return their digests by site."""
         found = {}
-        for i, name in enumerate(SITES):
+        for i, name in enumerate(self.members):
             joined = self.federation.sites[name].joined(campaign.campaign.digest)
-            found[name] = Outbox(joined).store(random_model(i + 1, PARAMETERS)).hex()
+            found[name] = Outbox(joined).store(random_model(i + 1, self.parameters)).hex()
         return found
 
     def _wrong(self, campaign: CampaignFolder, adapts: bool, updates: dict[str, str]) -> str:
@@ -157,11 +164,11 @@ class Yard:
         if receipt is None:
             return "there is no receipt"
         inputs = {entry.site: entry.digest for entry in receipt.inputs}
-        if set(inputs) != set(SITES) or (updates and inputs != updates) or receipt.models != len(SITES):
+        if set(inputs) != set(self.members) or (updates and inputs != updates) or receipt.models != len(inputs):
             return f"the receipt names {inputs} of {receipt.models} models, and not the updates {updates}"
         with MergeState(campaign.state) as state:
             state.check()
-            if state.digests != set(inputs.values()) or state.models != len(SITES):
+            if state.digests != set(inputs.values()) or state.models != len(inputs):
                 return f"the merge state holds {sorted(state.digests)} of {state.models} models"
         with TensorFile(campaign.merged / MODEL) as model:
             found = file_digest(model).hex()
@@ -185,7 +192,7 @@ class Yard:
 
     def _clear(self, campaign: CampaignFolder) -> None:
         """Drop what a campaign that went well leaves: disks are small."""
-        for name in SITES:
+        for name in self.members:
             shutil.rmtree(self.federation.sites[name].joined(campaign.campaign.digest).folder)
         shutil.rmtree(campaign.path)
 
@@ -200,13 +207,15 @@ def _recovery(scene: Scene) -> float | None:
 
 
 @contextmanager
-def yard(folder: Path) -> Iterator[Yard]:
+def yard(folder: Path, parameters: int = PARAMETERS, disks: int = _DISK) -> Iterator[Yard]:
     """Bring up a federation that can be disturbed in as many ways as this machine permits.
 
     One site is in a network namespace of its own, at the end of a wire; coordinator and sites have small disks.
 
     Args:
         folder: An empty folder.
+        parameters: Of the random models.
+        disks: Mebibytes of each disk.
 
     """
     with ExitStack() as stack:
@@ -218,7 +227,7 @@ def yard(folder: Path) -> Iterator[Yard]:
             wires[SITES[-1]] = stack.enter_context(link)
         if not disk.why_not():
             for name in ("coordinator", *SITES):
-                stack.enter_context(disk.small_disk(folder / name, _DISK))
+                stack.enter_context(disk.small_disk(folder / name, disks))
         ground = Ground(
             {VARIABLE: str(armed)},
             _EVERYWHERE if wires else LOOPBACK,
@@ -226,5 +235,5 @@ def yard(folder: Path) -> Iterator[Yard]:
             {name: link.inside for name, link in wires.items()},
         )
         federation = stack.enter_context(federations.federation(folder, ground))
-        bases = {True: federation.base, False: write_base(folder / "random.safetensors", PARAMETERS)}
-        yield Yard(federation, wires, armed, bases)
+        bases = {True: federation.base, False: write_base(folder / "random.safetensors", parameters)}
+        yield Yard(federation, wires, armed, bases, parameters=parameters)

@@ -57,13 +57,19 @@ class Wire:
         name: The namespace's; at most 10 characters, so that devices can be named after it.
         net: The first three bytes of both ends' addresses, as text.
 
+    Attributes:
+        weather: How it is now.
+        here: Its end's address on this side.
+        there: And on the other.
+        up: Bytes that were sent from there to here, lost ones too.
+
     """
 
     def __init__(self, name: str, net: str) -> None:
         self.weather = FAIR
         self.namespace = name
         self.here, self.there = f"{net}.1", f"{net}.2"
-        self.carried = 0
+        self.up = 0
         self._stop = threading.Event()
         self._dice = random.Random(name)
 
@@ -119,12 +125,12 @@ class Wire:
                 if not self.weather.cut:
                     with suppress(OSError):  # the other end's device may be full, or down
                         os.write(end, packet)
-                        self.carried += len(packet)
             patience = min(_LOOK, max(0.0, waiting[0][0] - now)) if waiting else _LOOK
             for source in select.select(self._ends, [], [], patience)[0]:
                 with suppress(OSError):
                     packet, end, now = os.read(source, 1 << 16), across[source], time.monotonic()
                     weather = self.weather
+                    self.up += len(packet) * (source == self._ends[1])
                     if weather.cut or self._dice.random() < weather.loss or queued[end] >= _ROOM:
                         continue
                     due = now

@@ -21,10 +21,9 @@ def test_a_supernode_that_ended_well_was_not_asked_to_and_is_started_again(world
     with pytest.raises(KeyboardInterrupt):
         supernode.serve(world.sites["fog"], said.append)
 
-    assert [line.partition(";")[0] for line in said] == [
+    assert [line.partition(";")[0].partition(":")[0] for line in said] == [
         "the SuperNode ended (exit code 0)",
         "the SuperNode ended (exit code -9)",
-        "the SuperLink refuses the key of site fog: it is not registered, or its last connection broke less than a "
-        "minute ago",
+        "the SuperLink refuses the key of site fog",
         "the SuperNode ended (exit code 0)",
     ]
