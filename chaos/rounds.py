@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,10 @@ from chaos.wire import Wire
 from client.outbox import Outbox
 from coordinator import superlink
 from coordinator.home import CampaignFolder
-from coordinator.merge.state import MergeState
+from coordinator.merge.midpoint import pooled_statistics, write_midpoint
+from coordinator.merge.state import MergeState, Term, Update, write_sum
 from coordinator.merging import MODEL, last_receipt
+from protos import audit, signing
 from protos.digest import file_digest
 from protos.errors import OnebasinError
 from protos.faults import VARIABLE
@@ -38,6 +41,8 @@ _LEFT = 45.0
 """Seconds within which a campaign's processes must be gone."""
 _DISK = 96
 _SETTLING = 150.0
+_USUAL = 25.0
+"""Seconds that a round takes, as long as nobody has measured it."""
 _LASTING = {"superlink": 1, "supernode": len(SITES), "watcher": len(SITES)}
 """How many of those there are that don't end with a campaign."""
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - both loopback and the wire's end
@@ -72,7 +77,20 @@ class Result:
 
 @dataclass
 class Yard:
-    """A federation to do faults to, and what its campaigns must end with."""
+    """A federation to do faults to, and what its campaigns must end with.
+
+    Attributes:
+        federation: The federation.
+        wires: To sites in namespaces of their own.
+        armed: The file that names a fault point.
+        bases: The base of campaigns in which sites adapt (True), and of those that have updates ready (False).
+        members: Who takes part.
+        parameters: Of the random models.
+        expected: The digests of the merged models. Of updates that are ready it is reckoned without a federation;
+            with adaptation, it is what the first campaign ends with.
+        usual: Seconds that undisturbed campaigns take.
+
+    """
 
     federation: Federation
     wires: dict[str, Wire]
@@ -103,7 +121,7 @@ class Yard:
         updates = {} if fault.adapts else self._fill_outboxes(campaign)
         keeper = Keeper(self.federation, campaign)
         self._settle(keeper)
-        scene = Scene(self.federation, keeper, dice, self.usual.get(fault.adapts, 0.0), self.wires, self.armed)
+        scene = Scene(self.federation, keeper, dice, self.usual.get(fault.adapts, _USUAL), self.wires, self.armed)
         started = time.monotonic()
         keeper.start()
         fault.strike(scene)
@@ -150,10 +168,14 @@ class Yard:
 
     def _fill_outboxes(self, campaign: CampaignFolder) -> dict[str, str]:
         """Put the same updates as ever into the outboxes; return their digests by site."""
+        outboxes = {
+            name: Outbox(self.federation.sites[name].joined(campaign.campaign.digest)) for name in self.members
+        }
         found = {}
-        for i, name in enumerate(self.members):
-            joined = self.federation.sites[name].joined(campaign.campaign.digest)
-            found[name] = Outbox(joined).store(random_model(i + 1, self.parameters)).hex()
+        for i, (name, outbox) in enumerate(outboxes.items()):
+            found[name] = outbox.store(random_model(i + 1, self.parameters)).hex()
+        if False not in self.expected:
+            self.expected[False] = _reckoned(outboxes, campaign.campaign.message.base_digest)
         return found
 
     def _wrong(self, campaign: CampaignFolder, adapts: bool, updates: dict[str, str]) -> str:
@@ -170,6 +192,9 @@ class Yard:
             state.check()
             if state.digests != set(inputs.values()) or state.models != len(inputs):
                 return f"the merge state holds {sorted(state.digests)} of {state.models} models"
+        audit.verify(self.federation.home.audit.path, signing.public_bytes(self.federation.home.signing_key))
+        for site in (self.federation.sites[name] for name in self.members):
+            audit.verify(site.audit.path, site.request().signing_key)
         with TensorFile(campaign.merged / MODEL) as model:
             found = file_digest(model).hex()
         if found != self.expected.setdefault(adapts, found):
@@ -195,6 +220,21 @@ class Yard:
         for name in self.members:
             shutil.rmtree(self.federation.sites[name].joined(campaign.campaign.digest).folder)
         shutil.rmtree(campaign.path)
+
+
+def _reckoned(outboxes: Mapping[str, Outbox], base_digest: bytes) -> str:
+    """Merge what is in outboxes without any federation; return the digest of the model."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        base = stack.enter_context(TensorFile(next(iter(outboxes.values())).joined.base))
+        terms: list[tuple[int, Term]] = []
+        for name, outbox in outboxes.items():
+            model = stack.enter_context(TensorFile(outbox.model))
+            terms.append((1, Update(model, outbox.statistics(), outbox.digest(), name)))
+        write_sum(folder / "state", base.manifest, base_digest, terms)
+        state = stack.enter_context(MergeState(folder / "state"))
+        write_midpoint(folder / MODEL, base, [(1, state)], pooled_statistics([(1, state)], base.manifest), {})
+        return file_digest(stack.enter_context(TensorFile(folder / MODEL))).hex()
 
 
 def _recovery(scene: Scene) -> float | None:

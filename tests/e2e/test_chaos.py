@@ -9,19 +9,17 @@ import pytest
 from chaos import faults
 from chaos.rounds import Yard, yard
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 FAULTS = faults.all_faults()
 
 
 @pytest.fixture(scope="module")
 def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
-    """A federation that was watched undisturbed once."""
     with yard(tmp_path_factory.mktemp("chaos")) as found:
-        assert not found.learn(adapts=False).problem
         yield found
 
 
-@pytest.mark.parametrize("name", ["at:fold-after", "at:publish-ready", "disk-coordinator"])
+@pytest.mark.parametrize("name", ["at:fold-after", "disk-coordinator"])
 def test_a_campaign_ends_with_the_same_model_whatever_happens_to_it(disturbed, name):
     fault = FAULTS[name]
     if why := fault.needs():
