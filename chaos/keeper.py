@@ -93,6 +93,8 @@ class Keeper:
             return self.federation.processes.wait(name, 0)
         except subprocess.TimeoutExpired:
             return None
+        except KeyError:  # it ended in an earlier round, whose keeper had no time to start it again
+            return -1
 
     @property
     def _log(self) -> Path:
