@@ -5,13 +5,17 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.onebasin-installed
 PROTOS := $(wildcard protos/*.proto)
 
-.PHONY: help setup demo test check protos protos-check clean
+ROUNDS ?= 200
+SEED   ?= 1
+
+.PHONY: help setup demo test check chaos protos protos-check clean
 
 help:
 	@echo "make demo    set up, then run a whole campaign of four sites on this machine"
 	@echo "make test    set up, then run all tests"
 	@echo "make setup   a virtual environment in $(VENV) with everything in it"
 	@echo "make check   linter, formatter, strict type checker, generated code"
+	@echo "make chaos   disturb a real federation in ROUNDS=200 ways, and print what was survived; takes hours"
 	@echo "make protos  generate the Python code of protos/*.proto anew"
 	@echo "make clean   remove $(VENV) and what tools leave behind"
 
@@ -34,6 +38,9 @@ check: setup protos-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+chaos: setup
+	$(BIN)/python -m chaos --rounds $(ROUNDS) --seed $(SEED)
 
 protos: setup
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. $(PROTOS)

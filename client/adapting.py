@@ -26,7 +26,7 @@ from client.outbox import Outbox
 from client.site import Joined
 from client.training.presets import MAX_CROPS
 from client.training.progress import Progress
-from protos import files
+from protos import faults, files
 from protos import messages_pb2 as pb
 from protos.errors import AdaptationError, OnebasinError, StorageError, UpdateRefusedError
 
@@ -104,6 +104,7 @@ def start(joined: Joined) -> bool:
             (joined.folder / "failure.json").unlink(missing_ok=True)
             command = [sys.executable, "-m", "onebasin", "site", "adapt", str(joined.site.folder)]
             command += ["--campaign", joined.campaign.digest.hex(), "--lock", str(lock.fileno())]
+            faults.point("adapt-starting")
             subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -113,6 +114,7 @@ def start(joined: Joined) -> bool:
                 pass_fds=[lock.fileno()],
                 cwd=joined.folder,
             )
+            faults.point("adapt-started")
     except OSError as error:
         raise StorageError(
             f"can't start adapting in {joined.folder}: {error.strerror}", "check the disk"

@@ -15,7 +15,7 @@ from client.answers import RefusedRequestError, answer, reason_for, refused
 from client.delivered import NotDeliveredError
 from client.freshness import Taken
 from client.site import Joined, Site
-from protos import flower, letters, signing, update_pb2
+from protos import faults, flower, letters, signing, update_pb2
 from protos import messages_pb2 as pb
 from protos.errors import ConfigurationError, OnebasinError, SignatureError, UpdateRefusedError
 
@@ -93,7 +93,10 @@ def reply(site: Site, content: RecordDict, node_id: int) -> RecordDict:
         Taken(received.joined.folder / "requests").take(question.nonce, received.opened.expires)
     except OnebasinError as error:
         return received.answered(*refused(site, request, error))
-    return received.answered(*answer(site, request, node_id, received.parameters))
+    faults.point("request-taken")
+    replied = received.answered(*answer(site, request, node_id, received.parameters))
+    faults.point("reply-leaving")
+    return replied
 
 
 def unanswered(reason: pb.Refusal.Reason, site: str = "") -> RecordDict:

@@ -16,7 +16,7 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from client.site import Joined
-from protos import boundary, files, flower, signing, updatefile
+from protos import boundary, faults, files, flower, signing, updatefile
 from protos import update_pb2 as pb
 from protos.boundary import Array, BatchNorm
 from protos.errors import ConfigurationError, ModelFileError, StorageError, UpdateRefusedError
@@ -109,8 +109,10 @@ class Outbox:
             _check_buffers(state, base, site.name)
             files.make_folder(self.model.parent)
             _write_model(self.model, base, state)
+            faults.point("outbox-model")
         envelope = signing.signed(signing.UPDATE, header, site.signing_key)
         files.write(self._header, envelope.SerializeToString(deterministic=True))
+        faults.point("outbox-header")
         digest = signing.digest(envelope)
         site.audit.note("adapted", campaign=campaign.digest.hex(), digest=digest.hex())
         return digest

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
+from typing import NoReturn
 
 from client import unlocking
 from client.client_app import SITE_FOLDER
@@ -63,8 +64,11 @@ def command(site: Site, node_key: str = "") -> list[str]:
     ]
 
 
-def serve(site: Site, say: Callable[[str], None]) -> None:
-    """Run the SuperNode until it is asked to end; restart it when it dies.
+def serve(site: Site, say: Callable[[str], None]) -> NoReturn:
+    """Run the SuperNode until this process is asked to end, which is an exception; restart it when it ends.
+
+    It ends by itself, and says that all is well, when the SuperLink doesn't know its key: after a restart of the
+    SuperLink, until the keys of all sites are registered anew.
 
     Args:
         site: The site.
@@ -84,8 +88,6 @@ def serve(site: Site, say: Callable[[str], None]) -> None:
         with unlocking.passphrase(site) as passphrase, unlocking.node_key(site) as (node_key, handed):
             env = {**environment(site.folder / "flower"), **passphrase}
             code, reason = _run(command(site, node_key), env, handed)
-        if code == 0:
-            return
         if reason != _REFUSED:
             refused_since = None
             say(f"the SuperNode ended (exit code {code}); starting it again in {_PAUSE:.0f} s")

@@ -13,7 +13,7 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from coordinator.merge.state import Update
-from protos import boundary, files, flower, signing
+from protos import boundary, faults, files, flower, signing
 from protos import update_pb2 as pb
 from protos.assembly import Assembly, Specs
 from protos.campaign import Campaign
@@ -52,6 +52,7 @@ class Arrival:
         files.make_folder(folder)
         self.forget()  # what an earlier try left behind is asked for again
         files.write(folder / "update.binpb", envelope.SerializeToString(deterministic=True))
+        faults.point("arrival-header")
 
     @property
     def model(self) -> Path:
@@ -84,6 +85,7 @@ class Arrival:
         for name, content in tensors.items():
             boundary.check_parameter(self._listed[name], content, self.site)
         self._assembly.write(tensors)
+        faults.point("arrival-part")
         self.missing -= tensors.keys()
 
     def update(self) -> Update:

@@ -18,7 +18,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from coordinator.members import refusal
-from protos import flower, letters, signing, update_pb2
+from protos import faults, flower, letters, signing, update_pb2
 from protos import messages_pb2 as pb
 from protos.errors import UpdateRefusedError
 from protos.flower import PARAMETERS
@@ -187,7 +187,9 @@ class Courier:
             written = self._written.pop(signing.decode(letter.payload, pb.Letter, "the coordinator").nonce)
             now = time.monotonic()
             pending = replace(written, sent=now, until=now + message.metadata.ttl + SILENCE)
+            faults.point("request-sending")
             sent = [message_id for message_id in self._grid.push_messages([message]) if message_id]
+            faults.point("request-sent")
             self._pending.update((message_id, pending) for message_id in sent)
             if not sent:  # Flower logs why and goes on
                 self._unsent.append(pending)
@@ -205,6 +207,7 @@ class Courier:
                 self._pulls[message_id] = pull
                 continue
             for message in pull.found():
+                faults.point("reply-pulled")
                 yield message
                 del message  # or it would stay in memory while the next one is pulled
 

@@ -14,6 +14,7 @@ from typing import Self
 
 from coordinator.arrivals import Arrival
 from coordinator.merge.state import MergeState, Term, write_sum
+from protos import faults
 from protos.manifest import Manifest
 
 log = logging.getLogger("onebasin.coordinator")
@@ -70,4 +71,6 @@ def fold(state: Path, base: Manifest, base_digest: bytes, arrivals: list[Arrival
         terms: list[tuple[int, Term]] = [(1, opened.enter_context(arrival.update())) for arrival in arrivals]
         if state.exists():
             terms.insert(0, (1, opened.enter_context(MergeState(state))))
+        faults.point("fold-before")
         write_sum(state, base, base_digest, terms)
+        faults.point("fold-after")

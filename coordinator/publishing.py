@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from protos import files
+from protos import faults, files
 from protos.errors import StorageError
 
 MERGED, STATE = "merged", "state.safetensors"
@@ -39,8 +39,10 @@ def result(campaign: Path) -> Iterator[Path]:
     with _stored(campaign):
         for folder in (*(path for path in making.rglob("*") if path.is_dir()), making):
             files.sync_folder(folder)
+        faults.point("publish-made")
         making.rename(campaign / _READY)
         files.sync_folder(campaign)
+        faults.point("publish-ready")
     finish(campaign)
 
 
@@ -63,6 +65,7 @@ def finish(campaign: Path) -> bool:
                     _drop(old)
                     (campaign / MERGED).rename(old)
                 (ready / MERGED).rename(campaign / MERGED)
+                faults.point("publish-half")
             if (ready / STATE).exists():
                 (ready / STATE).replace(campaign / STATE)
             files.sync_folder(campaign)

@@ -51,7 +51,10 @@ def report(
                 name=campaign.name,
                 digest=campaign.digest.hex(),
                 base_digest=campaign.message.base_digest.hex(),
-                rules=asdict(campaign.rules),
+                rules={
+                    name: ", ".join(value) if isinstance(value, tuple) else value
+                    for name, value in asdict(campaign.rules).items()
+                },
             ),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             classes=class_names(campaign.message.classes),

@@ -10,6 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from coordinator.home import CampaignFolder, Home
 from coordinator.strategy import OneShotMerge
+from protos import faults
 from protos.errors import OnebasinError
 
 CAMPAIGN_FOLDER = "campaign-folder"
@@ -38,7 +39,9 @@ def main(grid: Grid, context: Context) -> None:
             what = f"the coordinator failed: {type(error).__name__}: {error}"
             _end(folder, 1, what, "the SuperLink's output says more")
             raise
+        faults.point("outcome-before")
         folder.end(ok=True, exit_code=0)
+        faults.point("outcome-after")
 
 
 def _end(folder: CampaignFolder, exit_code: int, what: str, fix: str) -> None:

@@ -35,7 +35,7 @@ from coordinator.pacing import lifetime
 from coordinator.report.write import write_report
 from coordinator.results import report
 from coordinator.summing import Summing
-from protos import letters
+from protos import faults, letters
 from protos import messages_pb2 as pb
 from protos.campaign import MEASURED, SECURE_SUM
 from protos.digest import short
@@ -224,6 +224,7 @@ class OneShotMerge(Strategy):
 
     def _forget(self) -> None:
         """Drop single updates, which nobody needs any more: what stays are the sums, digests and receipts."""
+        faults.point("forget-before")
         self.folder.sum_record.unlink(missing_ok=True)
         summed = self.campaign.rules.privacy == SECURE_SUM  # masked updates are of no use to anyone
         if (summed or not self.folder.home.settings.keep_updates) and self.folder.arrivals.exists():

@@ -9,6 +9,7 @@ from typing import Any
 from coordinator import superlink
 from coordinator.home import CampaignFolder
 from coordinator.journal import Event
+from protos import faults
 from protos.errors import CancelledError, ConfigurationError, FederationError, OnebasinError
 
 _POLL = 0.5
@@ -104,6 +105,7 @@ def _run(folder: CampaignFolder, on_event: Callable[[Event], None]) -> Mapping[s
     """Submit a run, and return how it ended."""
     seen = folder.home.journal.last(folder.key)
     run_id = superlink.submit(folder)
+    faults.point("command-submitted")
     try:
         return _wait(folder, run_id, seen, on_event)
     except KeyboardInterrupt:

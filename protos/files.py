@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from protos import faults
 from protos.errors import StorageError
 
 
@@ -40,7 +41,9 @@ def atomic(path: Path, *, mode: int = 0o644, durable: bool = True) -> Iterator[I
             os.fchmod(file.fileno(), mode)
             if durable:
                 os.fsync(file.fileno())
+        faults.point("file-written")
         temporary.replace(path)
+        faults.point("file-renamed")
         if durable:
             sync_folder(path.parent)
     except OSError as error:
