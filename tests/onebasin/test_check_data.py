@@ -44,7 +44,7 @@ def test_a_sites_data_are_ready(onebasin, site):
     assert code == 0, err
     assert "Nothing must be fixed." in out
     assert "4 of 4 images are adapted on and judged on" in out
-    assert list((site.folder / "statistics").glob("*.npz"))
+    assert list((site.folder / "statistics").glob("*.safetensors"))
 
 
 def test_a_sites_scenes_are_ready(onebasin, tmp_path):

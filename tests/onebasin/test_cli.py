@@ -120,7 +120,7 @@ def test_a_member_that_was_not_approved_is_refused(refused, world):
     assert "no site fog was approved" in err
 
 
-@pytest.mark.parametrize("mode", ["plain", "secure-sum", "none"])
+@pytest.mark.parametrize("mode", ["plain", "none"])
 def test_a_privacy_mode_that_cannot_be_run_is_refused(refused, approved, mode):
     arguments = ("--base", approved.base, "--site", "fog", "--privacy", mode)
     err = refused(ConfigurationError, "coordinator", "create", approved.home.folder, "two", *arguments)
