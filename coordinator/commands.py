@@ -21,6 +21,7 @@ from coordinator.enrolment_commands import (
     warn,
     welcome,
 )
+from coordinator.health import health
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -212,6 +213,7 @@ for command in (
     register,
     fingerprint,
     digest,
+    health,
     preflight,
     renew_certificate,
     renew_authority,
