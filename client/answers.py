@@ -16,6 +16,7 @@ from client.delivered import Delivered, ForbiddenError, NotDeliveredError
 from client.freshness import StaleError
 from client.measuring import measured
 from client.outbox import Outbox
+from client.settings import SCHEDULED
 from client.site import Joined, Site, check_base
 from client.summing import Summing
 from protos import boundary, signing, update_pb2
@@ -58,6 +59,8 @@ _REASONS: list[tuple[type[OnebasinError], pb.Refusal.Reason]] = [
     (AdaptationError, pb.Refusal.REASON_NOT_READY),
     (ConfigurationError, pb.Refusal.REASON_CONFIGURATION),
 ]
+_WAITING = 600.0
+"""Seconds that a site which waits for its schedule is taken to have left, at least."""
 _STATES = {
     "idle": pb.Progress.STATE_IDLE,
     "adapting": pb.Progress.STATE_ADAPTING,
@@ -155,7 +158,8 @@ def _answer(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer
     if kind == "hello":
         return pb.Reply(hello=_hello(joined, request.hello, node_id)), {}
     if kind == "adapt":
-        adapting.start(joined)
+        if joined.site.settings.resources.adapting != SCHEDULED:
+            adapting.start(joined)
         return pb.Reply(progress=progress(joined)), {}
     if kind == "cancel":
         adapting.stop(joined)
@@ -180,12 +184,16 @@ def _answer(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer
 def progress(joined: Joined) -> pb.Progress:
     """Return what a coordinator may know of how far this site is."""
     status = adapting.status(joined)
+    state, eta = status.state, status.eta
+    if state in ("idle", "stopped") and joined.site.settings.resources.adapting == SCHEDULED:
+        # It waits for its hours. To the coordinator that is no crash, nor a reason to ask every few seconds.
+        state, eta = "adapting", max(eta, _WAITING)
     found = pb.Progress(
-        state=_STATES[status.state],
+        state=_STATES[state],
         phase=adapting.PHASES.get(status.phase, pb.PHASE_UNSPECIFIED),
         step=status.step,
         steps=status.steps,
-        eta_seconds=status.eta,
+        eta_seconds=eta,
     )
     if status.state == "failed":
         found.tensor = _known_tensor(joined, status.tensor)

@@ -11,6 +11,7 @@ import typer
 
 from client.data_commands import check_data
 from client.enrolment_commands import accept, fingerprint, init, join, show
+from client.health import health
 from client.judging_commands import evaluate, predict
 from protos import keyfiles
 
@@ -184,6 +185,7 @@ def preflight(folder: SiteArgument, as_json: JsonOption = False) -> None:
     looks.check(found, f"site {site.name}")
 
 
+app.command()(health)
 app.command("check-data")(check_data)
 app.command()(evaluate)
 app.command()(predict)

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from client.data.settings import DataSettings
 from client.policy import Policy
 from client.training.settings import AdaptSettings
+from protos.errors import ConfigurationError
+
+ASKED, SCHEDULED = "asked", "scheduled"
+"""Who starts adapting: the SuperNode when the coordinator asks for it, or a schedule of the operator's own."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,23 @@ class Resources:
     Attributes:
         device: ``"auto"`` (a GPU if there is one), ``"cpu"`` or ``"cuda"``.
         threads: CPU threads of the adapting process; 0 means as many as PyTorch thinks best.
+        adapting: ``"asked"`` (the SuperNode starts it when the coordinator asks) or ``"scheduled"``: nothing but
+            ``onebasin site adapt`` does, so that it runs at the hours and within the limits that the operator set.
+
+    Raises:
+        ConfigurationError: A value makes no sense.
 
     """
 
     device: str = "auto"
     threads: int = 0
+    adapting: str = ASKED
+
+    def __post_init__(self) -> None:
+        if self.adapting not in (ASKED, SCHEDULED):
+            raise ConfigurationError(
+                f"resources: adapting = {self.adapting!r} is not known", f"known: {ASKED}, {SCHEDULED}"
+            )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ name = "{name}"
 {data}
 [resources]
 device = "auto"
+adapting = "asked"              # or "scheduled": only `onebasin site adapt` starts it, at hours of your own
 
 # Campaigns that break this policy can't be accepted and are not run. What stands here forbids nothing.
 [policy]

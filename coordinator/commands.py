@@ -22,6 +22,7 @@ from coordinator.enrolment_commands import (
     warn,
     welcome,
 )
+from coordinator.health import health
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -220,6 +221,7 @@ for command in (
     register,
     fingerprint,
     digest,
+    health,
     preflight,
     renew_certificate,
     renew_authority,

@@ -77,8 +77,13 @@ def read(path: Path, kind: type[K]) -> K:
     return key
 
 
-def owned(path: Path) -> bytes:
+def owned(path: Path, *, lent: bool = False) -> bytes:
     """Read a file that nobody else may read.
+
+    Args:
+        path: The file.
+        lent: Whether it may also be root's, who lets this process's group read it: so do systemd and Kubernetes
+            hand a secret to a process that is not root.
 
     Raises:
         ConfigurationError: It is missing, or others may.
@@ -86,11 +91,12 @@ def owned(path: Path) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            found = os.fstat(file.fileno())
             content = file.read()
     except OSError as error:
         raise ConfigurationError(f"can't read the key {path}: {error.strerror}") from error
-    if mode & 0o077:
+    forbidden = 0o037 if lent and found.st_uid == 0 and os.geteuid() != 0 else 0o077
+    if found.st_mode & forbidden:
         raise ConfigurationError(f"the key {path} can be read by others", f"chmod 600 {path}")
     return content
 
@@ -143,7 +149,7 @@ def new_passphrase() -> bytes:
 
 
 def _from_file(path: Path) -> bytes:
-    found = owned(path).rstrip(b"\r\n")
+    found = owned(path, lent=True).rstrip(b"\r\n")
     if not found:
         raise ConfigurationError(f"the passphrase file {path} is empty", "write the passphrase into it")
     return found

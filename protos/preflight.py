@@ -156,8 +156,16 @@ def not_before(moment: datetime.datetime, what: str) -> Iterator[Finding]:
         yield Finding("clock", GOOD, f"{now:%Y-%m-%d %H:%M} UTC, after {what}")
 
 
-def reachable(address: str, authority: Path, fix: str) -> Iterator[Finding]:
-    """Connect to a SuperLink and shake hands, trusting one authority only; judge the certificate that it shows."""
+def reachable(address: str, authority: Path, fix: str, *, name: str = "") -> Iterator[Finding]:
+    """Connect to a SuperLink and shake hands, trusting one authority only; judge the certificate that it shows.
+
+    Args:
+        address: Its host and port.
+        authority: The file with the authority's certificate.
+        fix: What to do about a certificate that is not right.
+        name: What the certificate must be for, if not for the host.
+
+    """
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -165,7 +173,7 @@ def reachable(address: str, authority: Path, fix: str) -> Iterator[Finding]:
     try:
         with socket.create_connection((host, int(port)), timeout=_TIMEOUT) as plain:
             yield Finding("reachable", GOOD, f"{address} accepts connections")
-            with context.wrap_socket(plain, server_hostname=host) as secured:
+            with context.wrap_socket(plain, server_hostname=name or host) as secured:
                 shown = secured.getpeercert(binary_form=True)
                 assert shown is not None  # it was verified
                 yield Finding("TLS", GOOD, f"{secured.version()}, vouched for by {authority.name}")

@@ -8,6 +8,8 @@ import pytest
 
 from client import adapting, answers, judge
 from client.answers import PARAMETERS, answer
+from client.settings import Resources
+from client.site import Site
 from protos import messages_pb2 as pb
 from protos import signing
 from protos.errors import (
@@ -84,6 +86,35 @@ def test_progress_says_how_far_and_neither_loss_nor_message(make_world):
     assert answers.progress(joined) == pb.Progress(
         state=pb.Progress.STATE_FAILED, phase=pb.PHASE_ADAPT, step=3, steps=9, eta_seconds=4.5, tensor="head.bias"
     )
+
+
+def test_a_site_with_a_schedule_of_its_own_is_not_started_and_takes_its_time(make_world, monkeypatch):
+    world = make_world(("fog",), store=False)
+    joined = world.joined("fog")
+    settings = joined.site.settings_path
+    settings.write_text(settings.read_text().replace('adapting = "asked"', 'adapting = "scheduled"'))
+    monkeypatch.setattr(adapting.subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
+    request = pb.Request(campaign_digest=world.campaign.digest, adapt=pb.Adapt())
+    for step, eta in ((0, 600.0), (3, 7200.0)):
+        site = Site.open(joined.site.folder)
+        reply, _ = answer(site, request, 77, none)
+        assert reply.progress == pb.Progress(
+            state=pb.Progress.STATE_ADAPTING,
+            phase=pb.PHASE_ADAPT if step else pb.PHASE_UNSPECIFIED,
+            step=step,
+            steps=9 if step else 0,
+            eta_seconds=eta,
+        )
+        values = {"phase": "adapt", "step": 3, "steps": 9, "eta": 7200.0}
+        (joined.folder / "progress.json").write_text(json.dumps(values))
+    (joined.folder / "failure.json").write_text(json.dumps({"what": "it diverged"}))
+    reply, _ = answer(Site.open(joined.site.folder), request, 77, none)
+    assert reply.progress.state == pb.Progress.STATE_FAILED
+
+
+def test_nobody_else_may_start_adapting():
+    with pytest.raises(ConfigurationError, match="adapting = 'sometimes'"):
+        Resources(adapting="sometimes")
 
 
 def test_a_tensor_that_the_base_does_not_have_is_not_named(make_world):

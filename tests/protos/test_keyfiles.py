@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -107,3 +109,30 @@ def test_a_passphrase_stands_in_no_error(tmp_path, secret):
     with pytest.raises(ConfigurationError) as caught:
         signing.load_key(tmp_path / "key.pem")
     assert "correct horse" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "reader", "fine"),
+    [
+        (0, 0o440, 10001, True),  # as systemd and Kubernetes hand it over
+        (0, 0o400, 10001, True),
+        (0, 0o444, 10001, False),
+        (0, 0o460, 10001, False),
+        (0, 0o440, 0, False),  # root needs nobody to lend it its own
+        (10001, 0o440, 10001, False),
+    ],
+)
+def test_root_may_lend_a_passphrase_to_a_group_but_not_to_everybody(
+    tmp_path, secret, monkeypatch, owner, mode, reader, fine
+):
+    found = SimpleNamespace(st_uid=owner, st_mode=0o100000 | mode)
+    system = SimpleNamespace(fstat=lambda _: found, geteuid=lambda: reader, environ=os.environ)
+    monkeypatch.setattr(keyfiles, "os", system)
+    if fine:
+        assert keyfiles.passphrase(tmp_path / "key") == secret
+    else:
+        with pytest.raises(ConfigurationError, match="can be read by others"):
+            keyfiles.passphrase(tmp_path / "key")
+    if mode & 0o077:  # a private key is lent to nobody
+        with pytest.raises(ConfigurationError, match="can be read by others"):
+            keyfiles.owned(tmp_path / "passphrase")
