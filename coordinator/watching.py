@@ -116,20 +116,22 @@ def _run(folder: CampaignFolder, on_event: Callable[[Event], None]) -> Mapping[s
 
 def _wait(folder: CampaignFolder, run_id: str, seen: int, on_event: Callable[[Event], None]) -> Mapping[str, Any]:
     asked = time.monotonic()
-    finished = False
+    finished = begun = False
     while True:
+        held = folder.held()  # looked at before the outcome, which a run writes before it lets go
         seen = _events(folder, seen, on_event)
         outcome = folder.outcome()
         if outcome is not None:
             _events(folder, seen, on_event)
             return outcome
-        if finished:
+        if finished or (begun and not held):
             raise FederationError(
                 f"campaign {folder.campaign.name}: Flower's run {run_id} ended without a result",
                 "the SuperLink's output says more; then run it again",
             )
-        # Asking costs a process each time, and a run that is alive holds its campaign.
-        if time.monotonic() - asked > _ASK and not folder.held():
+        begun = begun or held
+        # Asking Flower costs a process each time, and it takes a minute to notice that a run is dead.
+        if time.monotonic() - asked > _ASK and not held:
             asked = time.monotonic()
             # The outcome is written before the run ends, so it is looked for once more after this.
             finished = superlink.run_status(folder.home, run_id).startswith("finished")

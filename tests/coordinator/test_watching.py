@@ -91,16 +91,23 @@ def test_an_outcome_that_was_written_just_before_the_end_counts(folder, monkeypa
     run(folder, lambda _: None)
 
 
-def test_flower_is_not_asked_while_the_run_holds_its_campaign(folder, monkeypatch):
+def test_flower_is_not_asked_about_a_run_that_holds_its_campaign(folder, monkeypatch):
     asked, holding = [], ExitStack()
-    monkeypatch.setattr(superlink, "submit", lambda folder: holding.enter_context(folder.alone()) or "run-1")
     monkeypatch.setattr(superlink, "run_status", lambda home, run_id: asked.append(run_id) or "running")
     waiting = [lambda: None] * 30
-    during(monkeypatch, *waiting, holding.close, *waiting, lambda: folder.end(ok=True, exit_code=0))
+    begin = [lambda: holding.enter_context(folder.alone())]
+    during(monkeypatch, *waiting, *begin, *waiting, lambda: folder.end(ok=True, exit_code=0), holding.close)
     with holding:
-        run(folder, lambda _: asked.append("event"))
-    assert set(asked) == {"run-1"}
-    assert len(asked) == 3  # of the 30 seconds, the 15 in which nobody held it
+        run(folder, lambda _: None)
+    assert len(asked) == 2  # in the 15 seconds in which it had not begun
+
+
+def test_a_run_that_lets_go_of_its_campaign_without_a_word_is_dead_at_once(folder, monkeypatch):
+    holding = ExitStack()
+    monkeypatch.setattr(superlink, "run_status", lambda home, run_id: pytest.fail("Flower was asked"))
+    during(monkeypatch, lambda: holding.enter_context(folder.alone()), lambda: None, holding.close)
+    with pytest.raises(FederationError, match="ended without a result"):
+        run(folder, lambda _: None)
 
 
 def test_an_interruption_stops_the_run_and_says_so(folder, monkeypatch, flower):
