@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from coordinator.backup_commands import backup, restore
 from coordinator.campaign_commands import cancel, status, watch
 from coordinator.enrolment_commands import (
     approve,
@@ -215,6 +216,8 @@ def withdraw(
 
 
 for command in (
+    backup,
+    restore,
     approve,
     welcome,
     revoke,
