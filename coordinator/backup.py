@@ -55,8 +55,11 @@ def backup(home: Home, path: Path) -> int:
         tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         lines = []
-        for found in sorted(one for one in folder.rglob("*") if one.is_file()):
+        for found in sorted(folder.rglob("*")):
             name = found.relative_to(folder).as_posix()
+            if found.is_dir():  # for its mode: a folder of keys is its owner's alone
+                archive.addfile(_anonymous(archive.gettarinfo(found, name)))
+                continue
             with found.open("rb") as content:  # some are being written to: what counts is what was read
                 member, digesting = _anonymous(archive.gettarinfo(name, name, content)), _Digesting(content)
                 archive.addfile(member, digesting)
@@ -86,7 +89,7 @@ def restore(path: Path, folder: Path) -> Home:
         try:
             try:
                 with tarfile.open(path, "r:") as archive:
-                    archive.extractall(part, filter="data")
+                    archive.extractall(part, filter=_harmless)  # noqa: S202  # it refuses what points elsewhere
             except tarfile.TarError as error:
                 raise VerificationError(f"{path} is no backup of a coordinator: {error}", _AGAIN) from error
             _check(part, path)
@@ -162,6 +165,7 @@ def _link(source: Path, target: Path) -> None:
         return
     if source.is_dir():
         target.mkdir(parents=True, exist_ok=True)
+        shutil.copymode(source, target)
         for entry in source.iterdir():
             _link(entry, target / entry.name)
     elif source.is_file():
@@ -195,6 +199,12 @@ def _check(folder: Path, path: Path) -> None:
         with found.open("rb") as content:
             if hashlib.file_digest(content, "sha256").hexdigest() != listed[name]:
                 raise VerificationError(f"{path} is damaged: {name} is not what was backed up", _AGAIN)
+
+
+def _harmless(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
+    """Refuse what points elsewhere or is no file; keep the modes of folders, which Python's own filter doesn't."""
+    found = tarfile.data_filter(member, path)
+    return found.replace(mode=member.mode & 0o777) if member.isdir() else found
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -57,6 +57,7 @@ def test_what_was_there_is_there_again(merged, written, tmp_path):
 def test_only_its_owner_reads_it_and_keys_stay_secret(written, tmp_path):
     home = restore(written, tmp_path / "elsewhere")
     assert stat.S_IMODE(written.stat().st_mode) == 0o600
+    assert stat.S_IMODE(home.keys.stat().st_mode) == 0o700
     for key in (home.keys / "signing.pem", home.keys / "agreement.pem", home.keys / "ca.key"):
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
 
@@ -111,7 +112,7 @@ def test_a_file_that_is_written_to_meanwhile_is_taken_as_it_was_read(merged, tmp
 
     def growing(self, name, *arguments):
         found = gettarinfo(self, name, *arguments)
-        if name.endswith("sum.binpb"):
+        if str(name).endswith("sum.binpb"):
             with path.open("ab") as file:
                 file.write(b" more")
         return found

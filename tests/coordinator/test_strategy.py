@@ -781,7 +781,7 @@ def test_a_final_state_is_in_the_journal_before_anything_is_removed(world, make_
 
 def test_stalled_sites_do_not_hold_up_the_others(make_world, make_grid, clock):
     names = ("clear", "fog", "night", "rain", "snow")
-    world = make_world(names, rules=Rules(minimum_sites=2, deadline_seconds=90_000, patience_seconds=80_000))
+    world = make_world(names, rules=Rules(minimum_sites=2, deadline_seconds=90_000, patience_seconds=3000))
     small_parts(world)
     merged_at = {}
 
