@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography import x509
@@ -88,7 +89,8 @@ def switch_authority(folder: Path, hosts: Iterable[str]) -> None:
         raise ConfigurationError(
             "no new authority is on its way", "make one: onebasin coordinator renew-authority"
         )
-    (folder / "next-ca.crt").replace(folder / "ca.crt")
+    with suppress(FileNotFoundError):  # it was moved before, and a crash kept the key from following
+        (folder / "next-ca.crt").replace(folder / "ca.crt")
     (folder / "next-ca.key").replace(folder / "ca.key")
     renew(folder, hosts)
 

@@ -9,6 +9,7 @@ from cryptography import x509
 from coordinator import roster, superlink
 from coordinator.home import Home
 from protos import preflight, validity
+from protos.campaign import SECURE_SUM
 from protos.preflight import BAD, GOOD, UNCHECKED, WARNING, Finding
 
 _KEYS = ("signing.pem", "agreement.pem", "ca.key", "server.key")
@@ -46,7 +47,8 @@ def _disk(home: Home) -> Iterator[Finding]:
     needed = preflight.LITTLE
     for folder in home.campaigns():
         if folder.base.exists() and not (folder.outcome() or {}).get("ok"):
-            needed += folder.base.stat().st_size * (_SUM + len(folder.campaign.sites))
+            masked = folder.campaign.rules.privacy == SECURE_SUM  # eight bytes for each value
+            needed += folder.base.stat().st_size * (_SUM + len(folder.campaign.sites) * (2 if masked else 1))
     yield from preflight.disk(home.folder, needed)
 
 

@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -138,3 +139,22 @@ def test_a_client_with_the_authority_can_shake_hands_by_address(folder):
     with client.wrap_socket(ours, server_hostname="127.0.0.1") as connection:
         assert connection.recv(5) == b"hello"
     thread.join()
+
+
+def test_an_authority_whose_taking_over_was_cut_short_takes_over(folder, monkeypatch):
+    certificates.stage_authority(folder)
+    replace = Path.replace
+
+    def dying(self, target):
+        if self.name == "next-ca.key":
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "replace", dying)
+        certificates.switch_authority(folder, HOSTS)
+    certificates.switch_authority(folder, HOSTS)
+    authority = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
+    server = x509.load_pem_x509_certificate((folder / "server.pem").read_bytes())
+    server.verify_directly_issued_by(authority)
+    assert not list(folder.glob("next-*"))
