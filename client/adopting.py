@@ -15,7 +15,7 @@ from client.summing import Summing
 from protos import boundary, files, merged, receipts
 from protos import messages_pb2 as pb
 from protos.boundary import Statistics
-from protos.campaign import SECURE_SUM
+from protos.campaign import KEPT_AT_SITES, SECURE_SUM
 from protos.digest import model_digest
 from protos.errors import UpdateRefusedError
 from protos.manifest import Manifest
@@ -54,13 +54,16 @@ def adopt(joined: Joined, base: TensorFile, request: pb.Adopt, delivered: Delive
         files.write(joined.folder / RECEIPT, request.receipt)
         log.info("the receipt for this site's update is here")
         return
-    statistics, sets = _statistics(joined, base.manifest, request, delivered)
-    part = joined.folder / f"part-{MODEL}"
+    pooled, sets = _carried(joined, base.manifest, request)
+    part, metadata = joined.folder / f"part-{MODEL}", merged.metadata(campaign)
     with delivered.open(request.digest) as parameters:
-        specs, digests = merged.write(part, base, parameters, statistics, merged.metadata(campaign), sets)
-    if request.buffer_sets and model_digest(specs, digests).hex() != receipt.merged.digest:
-        part.unlink()
-        raise UpdateRefusedError(f"site {site.name}: the merged model is not the one that the receipt names")
+        specs, digests = merged.write(part, base, parameters, pooled, metadata, sets)
+        if model_digest(specs, digests).hex() != receipt.merged.digest:
+            part.unlink()
+            raise UpdateRefusedError(f"site {site.name}: the merged model is not the one that the receipt names")
+        if campaign.rules.buffers in KEPT_AT_SITES:  # it is the receipt's model but for what only this site knows
+            own = _own(joined, base.manifest, request, delivered)
+            merged.write(part, base, parameters, own, metadata)
     part.replace(joined.folder / MODEL)
     files.write(joined.folder / RECEIPT, request.receipt)
     log.info("the merged model is here: %s", joined.folder / MODEL)
@@ -87,16 +90,16 @@ def check_receipt(joined: Joined, content: bytes) -> Receipt:
     return found
 
 
-def _statistics(
-    joined: Joined, base: Manifest, request: pb.Adopt, delivered: Delivered
-) -> tuple[Statistics, dict[str, Statistics]]:
-    """Return the model's statistics, and the further sets among which it chooses."""
-    rule = joined.campaign.rules.buffers
-    if rule == "own":
-        return Outbox(joined).statistics(), {}
-    if rule == "recalibrated":
-        return measured(joined, base, delivered, request.digest), {}
-    found: dict[str, Statistics] = {}
+def _own(joined: Joined, base: Manifest, request: pb.Adopt, delivered: Delivered) -> Statistics:
+    """Return the statistics that stay at this site."""
+    if joined.campaign.rules.buffers == "own":
+        return Outbox(joined).statistics()
+    return measured(joined, base, delivered, request.digest)
+
+
+def _carried(joined: Joined, base: Manifest, request: pb.Adopt) -> tuple[Statistics, dict[str, Statistics]]:
+    """Return the statistics of the receipt's model, and the further sets among which it chooses."""
+    rule, found = joined.campaign.rules.buffers, dict[str, Statistics]()
     for entry in request.buffer_sets:
         boundary.check_batch_norms(entry.batch_norms, base, "the coordinator")
         found[entry.set] = {one.layer: boundary.batch_norm(one) for one in entry.batch_norms}

@@ -17,7 +17,6 @@ from protos import boundary, files, receipts, signing
 from protos import merged as merged_file
 from protos.audit import Anchor
 from protos.boundary import BatchNorm, Statistics
-from protos.campaign import KEPT_AT_SITES
 from protos.digest import model_digest, parameters_digest, stream_digest
 from protos.errors import ModelFileError
 from protos.manifest import Manifest
@@ -86,11 +85,8 @@ def pooled_measured(measured: Measured) -> dict[str, BatchNorm]:
 
 
 def sets_for_sites(folder: CampaignFolder, base: Manifest, measured: Measured) -> dict[str, Statistics]:
-    """Return the statistics that sites need for their model: the first has no name, the others are sites'."""
-    rule = folder.campaign.rules.buffers
-    if rule in KEPT_AT_SITES:
-        return {}
-    if rule == "pooled-recalibrated":
+    """Return the statistics of the receipt's model: the first has no name, the others are sites'."""
+    if folder.campaign.rules.buffers == "pooled-recalibrated":
         return {"": pooled_measured(measured)}
     with MergeState(folder.state) as state:
         pooled = pooled_statistics([(1, state)], base)

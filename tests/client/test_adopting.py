@@ -15,6 +15,7 @@ from coordinator.strategy import OneShotMerge
 from protos import boundary, receipts
 from protos import messages_pb2 as pb
 from protos.campaign import Rules
+from protos.digest import parameters_digest
 from protos.errors import OnebasinError, SignatureError, UpdateRefusedError
 from protos.receipts import Receipt
 from protos.tensorfile import TensorFile
@@ -128,6 +129,25 @@ def test_statistics_that_do_not_fit_are_refused_and_nothing_kept(offered, change
     world, request = offered(buffers=rule)
     change(request)
     with pytest.raises(UpdateRefusedError):
+        take(world, request)
+    assert not kept(world)
+
+
+@pytest.mark.parametrize("rule", ["own", "recalibrated"])
+def test_a_model_with_statistics_of_ones_own_is_the_receipts_in_all_else(offered, rule):
+    """The coordinator can't hand a site other parameters than those that it signed for."""
+    world, request = offered(buffers=rule)
+    take(world, request)
+    assert kept(world)
+    world, request = offered(buffers=rule)
+    joined = world.joined("fog")
+    with TensorFile(joined.base) as base:
+        other = {name: base.tensor(name) for name in base.manifest.parameters}
+        digest = parameters_digest(base)
+        pieces = [pb.Piece(digest=digest, parameters=list(other))]
+        Delivered(joined, base.manifest).take(pieces, b"".join(other[name].tobytes() for name in other))
+    request.digest = digest
+    with pytest.raises(UpdateRefusedError, match="is not the one that the receipt names"):
         take(world, request)
     assert not kept(world)
 
