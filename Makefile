@@ -32,7 +32,7 @@ demo: setup
 	$(BIN)/onebasin demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations 15
 
 check: setup protos-check
 	$(BIN)/ruff check .

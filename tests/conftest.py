@@ -13,6 +13,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mutations", type=int, default=4000, help="damaged letters that tests/attacks tries")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let all that waits for real processes run one after the other, beside the rest, if there are two workers."""
+    for item in items:
+        if item.get_closest_marker("e2e"):
+            item.add_marker(pytest.mark.xdist_group("e2e"))
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Keep PyTorch on one thread: small networks are no faster on two, and far slower on cores in use."""
