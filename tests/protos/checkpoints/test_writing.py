@@ -141,7 +141,9 @@ def loop() -> list[object]:
 
 
 @pytest.mark.parametrize(
-    "value", [np.float64(1), {1}, object(), torch.ones(1), loop(), 1 << 3000, print], ids=repr
+    "value",
+    [np.float64(1), {1}, object(), torch.ones(1), loop(), 1 << 3000, print],
+    ids=("numpy", "set", "object", "tensor", "loop", "large", "function"),
 )
 def test_notes_that_are_not_plain_are_a_bug_and_leave_nothing(tmp_path, value):
     with pytest.raises(TypeError, match="a checkpoint's notes"):
