@@ -1,7 +1,11 @@
 """A campaign is cancelled while a site adapts, and taken up again."""
 
+import json
+import os
+import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +16,7 @@ from coordinator.watching import RunFailedError
 from protos.errors import CancelledError
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-STEPS = 40
+STEPS = 100
 
 
 @pytest.fixture
@@ -25,6 +29,13 @@ def alpha(federation):
     yield site
     site.settings_path.write_text(settings)
     site.__dict__.pop("settings", None)
+
+
+def told_to_end(pid: int) -> bool:
+    """Tell whether a process that is held has been sent SIGTERM."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    pending = next(line for line in status.splitlines() if line.startswith("ShdPnd"))
+    return bool(int(pending.split()[1], 16) >> signal.SIGTERM - 1 & 1)
 
 
 def test_a_site_stops_adapting_when_its_campaign_is_cancelled_and_continues_when_it_is_reopened(federation, alpha):
@@ -43,8 +54,16 @@ def test_a_site_stops_adapting_when_its_campaign_is_cancelled_and_continues_when
     while not (adapting.status(joined).state == "adapting" and adapting.status(joined).step > 2):
         assert time.monotonic() < until, adapting.status(joined)
         time.sleep(0.05)
-    seen = []
-    watching.cancel(campaign, seen.append)
+    # It is held until it is told to stop: otherwise it might be done before, on a quick machine.
+    pid, seen = json.loads((joined.folder / "progress.json").read_text())["pid"], []
+    os.kill(pid, signal.SIGSTOP)
+    cancelling = threading.Thread(target=watching.cancel, args=(campaign, seen.append), daemon=True)
+    cancelling.start()
+    while not told_to_end(pid):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGCONT)
+    cancelling.join(60)
     running.join(60)
 
     assert ends == [CancelledError.exit_code]
