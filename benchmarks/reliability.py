@@ -117,7 +117,8 @@ def killed(role: str) -> Callable[[Scene], None]:
     """Kill -9 a process."""
 
     def strike(scene: Scene) -> None:
-        folder = scene.federation.sites[WIRED].folder if role in ("supernode", "clientapp") else None
+        at_site = role in ("supernode", "clientapp")
+        folder = scene.federation.sites[WIRED].folder if at_site else scene.federation.folder
         scene.strike(f"{role} was killed")
         hunting.kill(hunting.find(role, folder)[:1])
 

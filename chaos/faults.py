@@ -121,7 +121,7 @@ def killing(role: str, *, at_site: bool = False) -> Strike:
     """Kill -9 a process of a kind, at a random moment of its life."""
 
     def strike(scene: Scene) -> None:
-        folder = scene.dice.choice(scene.folders) if at_site else None
+        folder = scene.dice.choice(scene.folders) if at_site else scene.federation.folder
         if not scene.until(lambda: hunting.find(role, folder), _LONGEST):
             return
         scene.moment()
@@ -132,7 +132,7 @@ def killing(role: str, *, at_site: bool = False) -> Strike:
             return bool(found)
 
         if scene.until(appeared, _LONGEST):
-            scene.strike(f"kill -9 {role} {found[0].pid}{f' of {folder.name}' if folder else ''}")
+            scene.strike(f"kill -9 {role} {found[0].pid}{f' of {folder.name}' if at_site else ''}")
             hunting.kill(found[:1])
 
     return strike
@@ -154,7 +154,7 @@ def killing_everything_of_the_coordinator(scene: Scene) -> None:
     scene.keeper.away[SUPERLINK] = scene.dice.uniform(2.0, 15.0)
     scene.strike("kill -9 all of the coordinator")
     for role in ("superlink", "serverapp", "command"):
-        hunting.kill(hunting.find(role))
+        hunting.kill(hunting.find(role, scene.federation.folder))
 
 
 def superlink_stays_away(scene: Scene) -> None:
@@ -162,7 +162,7 @@ def superlink_stays_away(scene: Scene) -> None:
     scene.moment()
     seconds = scene.keeper.away[SUPERLINK] = scene.dice.uniform(10.0, 40.0)
     scene.strike(f"kill -9 superlink, for {seconds:.0f} s")
-    hunting.kill(hunting.find("superlink"))
+    hunting.kill(hunting.find("superlink", scene.federation.folder))
 
 
 def disk_full(place: Callable[[Scene], Path]) -> Strike:

@@ -25,15 +25,15 @@ PASSING = ("serverapp", "clientapp", "adapting", "command")
 """Those that end with a campaign."""
 
 
-def find(role: str, folder: Path | None = None) -> list[psutil.Process]:
-    """Return the living processes of a kind below this one; only those that have to do with a folder if given."""
+def find(role: str, folder: Path) -> list[psutil.Process]:
+    """Return the living processes of a kind below this one that belong to a federation's or a site's folder."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error, OSError):
             if process.status() == psutil.STATUS_ZOMBIE:
                 continue
             line = " ".join(process.cmdline())
-            if ROLES[role] in line and (folder is None or _of(process, line, folder)):
+            if ROLES[role] in line and _of(process, line, folder):
                 found.append(process)
     return found
 

@@ -138,7 +138,7 @@ class Yard:
         except (OnebasinError, OSError, psutil.Error) as error:
             problem = f"{type(error).__name__}: {error}"
         if problem:
-            hunting.kill([process for role in hunting.PASSING for process in hunting.find(role)])
+            hunting.kill(self._processes(*hunting.PASSING))
         else:
             self._clear(campaign)
         told = "; ".join(scene.told)
@@ -206,14 +206,17 @@ class Yard:
         until = time.monotonic() + _LEFT
         while True:
             keeper.tend()
-            left = [process for role in hunting.PASSING for process in hunting.find(role)]
-            several = [role for role, most in _LASTING.items() if len(hunting.find(role)) > most]
+            left = self._processes(*hunting.PASSING)
+            several = [role for role, most in _LASTING.items() if len(self._processes(role)) > most]
             if not left and not several:
                 return ""
             if time.monotonic() > until:
-                lines = [" ".join(process.cmdline()[:4]) for process in left]
-                return f"left behind: {lines}{several}"
+                lines = [" ".join(process.cmdline()[1:3]) for process in left]
+                return f"left behind: {lines}; more than there should be: {several}"
             time.sleep(0.5)
+
+    def _processes(self, *roles: str) -> list[psutil.Process]:
+        return [process for role in roles for process in hunting.find(role, self.federation.folder)]
 
     def _clear(self, campaign: CampaignFolder) -> None:
         """Drop what a campaign that went well leaves: disks are small."""

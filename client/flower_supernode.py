@@ -21,7 +21,7 @@ from typing import Any
 
 from flwr.common.config import get_fab_config, get_metadata_from_config
 from flwr.supercore.fab import Fab
-from flwr.supercore.run import Run
+from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supernode import start_client_internal
 
 from client import acceptance
@@ -31,6 +31,7 @@ from protos.errors import FederationError, OnebasinError
 PROGRAM = "flower-supernode"
 _LICENSE = "valid_license"  # Flower looks for this key before it asks who signed
 _ACCEPTED = "accepted by the operator of this site"
+_FETCHING = ("pull_object", "confirm_message_received")
 
 log = logging.getLogger("flwr")  # so that it stands between Flower's own lines
 
@@ -93,7 +94,7 @@ def install(gate: Gate, engine: ModuleType) -> None:
 
     """
     pull = getattr(engine, "_pull_and_store_message", None)
-    wanted = {"get_run", "get_fab", "trusted_entities"}
+    wanted = {"get_run", "get_fab", "trusted_entities", *_FETCHING}
     if pull is None or not wanted <= set(inspect.signature(pull).parameters) or not hasattr(engine, "_verify_fab"):
         raise FederationError(
             "this version of Flower fetches code in another way, so it can't be checked before it runs",
@@ -104,12 +105,29 @@ def install(gate: Gate, engine: ModuleType) -> None:
         options["get_run"] = gate.runs(options["get_run"])
         options["get_fab"] = gate.bundles(options["get_fab"])
         options["trusted_entities"] = {_ACCEPTED: ""}  # or Flower would ask nobody
+        options.update({name: _failing_at_the_end(options[name]) for name in _FETCHING})
         return pull(**options)
 
     def verified(fab: Fab, trusted: dict[str, str]) -> bool:
         return fab.verifications.get(_LICENSE) == _ACCEPTED
 
     engine.__dict__.update(_pull_and_store_message=pulled, _verify_fab=verified)
+
+
+def _failing_at_the_end(fetch: Callable[..., Any]) -> Callable[..., Any]:
+    """Make an error of it when a run ends while a message of it is fetched.
+
+    Flower cleans up after an error, but not after the end of a run: the ClientApp that is started for the message
+    would wait for the rest of it for two hours.
+    """
+
+    def fetched(*args: Any) -> Any:
+        try:
+            return fetch(*args)
+        except RunNotRunningException:
+            raise FederationError("the run ended before all of the message was there", "nothing") from None
+
+    return fetched
 
 
 def main() -> None:

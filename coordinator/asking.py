@@ -49,6 +49,7 @@ class _Session:
     Attributes:
         member: Who is asked.
         models: What is delivered for it: the parameters' digest and the file that they are in.
+        until: How long it may be away (monotonic seconds), counted from when it was last connected.
         node: The node that is asked; another if the site came back as another.
         failures: How often a request of it came to nothing.
         due: When to go on asking it (monotonic seconds).
@@ -59,6 +60,7 @@ class _Session:
 
     member: Member
     models: Mapping[bytes, Path]
+    until: float
     node: int | None = None
     failures: int = 0
     due: float = 0.0
@@ -75,7 +77,7 @@ class Asking(ABC):
         members: The campaign's members, all in a final state.
         courier: Who carries the requests.
         held: Which models sites have already; what is delivered is added.
-        patience: Seconds that a site which is not connected is waited for.
+        patience: Seconds that a site is waited for which is not connected, or no longer.
 
     Attributes:
         midpoint: The digest of the merged model's parameters.
@@ -106,8 +108,9 @@ class Asking(ABC):
         self._courier = courier
         self._held = held
         self._submit = folder.home.settings.submit
-        self._until = time.monotonic() + patience
-        self._open = {member.site: _Session(member, self.models(member)) for member in self.merged}
+        self._patience = patience
+        until = time.monotonic() + patience
+        self._open = {member.site: _Session(member, self.models(member), until) for member in self.merged}
 
     def models(self, member: Member) -> Mapping[bytes, Path]:
         """Return what a site needs, the merged model: by the parameters' digest, the file that they are in."""
@@ -141,9 +144,10 @@ class Asking(ABC):
         for session in list(self._open.values()):
             node = session.member.node
             if node is None or node not in online:
-                if time.monotonic() > self._until:
+                if time.monotonic() > session.until:
                     self._give_up(session.member.site, f"site {session.member.site} is not connected")
                 continue
+            session.until = time.monotonic() + self._patience
             if node != session.node:
                 session.node, session.nonce = node, b""
                 session.parts = self._parts(

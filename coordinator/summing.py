@@ -54,6 +54,7 @@ class _Turn:
 
     Attributes:
         member: Who.
+        until: How long it may be away (monotonic seconds), counted from when it was last connected.
         node: The node that was asked; another if the site came back as another.
         requests: What is under way to it: an answer to anything else comes too late.
         asked: Whether the question is under way, or answered.
@@ -66,6 +67,7 @@ class _Turn:
     """
 
     member: Member
+    until: float
     node: int | None = None
     requests: list[pb.Request] = field(default_factory=list)
     asked: bool = False
@@ -130,9 +132,10 @@ class Summing:
         for site, turn in list(self._turns.items()):
             node = turn.member.node
             if node is None or node not in online:
-                if time.monotonic() > self._until:
+                if time.monotonic() > turn.until:
                     self._drop(site, f"site {site} is not connected")
                 continue
+            turn.until = self._patience()
             if node != turn.node:
                 turn.node, turn.requests, turn.asked = node, [], turn.arrival is not None
                 turn.parts = self._parts(turn.arrival) if turn.arrival else []
@@ -268,10 +271,13 @@ class Summing:
         if attempt.masks is not None:
             self._finish()
             return
-        self._until = time.monotonic() + self.campaign.rules.patience_seconds
         waiting = [site for site in attempt.given if site not in attempt.said]
-        self._turns = {site: _Turn(self._members[site]) for site in waiting if site in self._ready}
+        until = self._patience()
+        self._turns = {site: _Turn(self._members[site], until) for site in waiting if site in self._ready}
         self.events.note("summing", stage=attempt.name, sites=waiting)
+
+    def _patience(self) -> float:
+        return time.monotonic() + self.campaign.rules.patience_seconds
 
     def _close(self) -> None:
         """End the stage with those that answered."""

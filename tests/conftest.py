@@ -14,13 +14,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let all that waits for real processes run one after the other, beside the rest, if there are two workers.
-
-    It takes longer than the rest, so it comes first.
-    """
-    for item in items:
-        if item.get_closest_marker("e2e"):
-            item.add_marker(pytest.mark.xdist_group("e2e"))
+    """Begin with what runs real processes: it takes longest, and two workers share the rest better in the end."""
     items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
 
 

@@ -17,11 +17,11 @@ def test_a_process_is_found_by_its_role_and_folder_until_it_is_killed(tmp_path, 
     with subprocess.Popen(words) as process:
         while not hunting.find("sleeper", tmp_path):
             time.sleep(0.01)
-        assert [found.pid for found in hunting.find("sleeper")] == [process.pid]
+        assert [found.pid for found in hunting.find("sleeper", tmp_path)] == [process.pid]
         assert not hunting.find("sleeper", tmp_path / "another")
-        hunting.kill(hunting.find("sleeper"))
+        hunting.kill(hunting.find("sleeper", tmp_path))
         assert process.wait(10) == -9
-        assert not hunting.find("sleeper")
+        assert not hunting.find("sleeper", tmp_path)
 
 
 def test_a_slowed_process_works_a_small_share_of_the_time_and_goes_on_afterwards():

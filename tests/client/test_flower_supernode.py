@@ -11,7 +11,7 @@ from flwr.app import Message, RecordDict
 from flwr.cli.build import build_fab_from_disk
 from flwr.common.constant import ErrorCode
 from flwr.supercore.fab import Fab
-from flwr.supercore.run import Run
+from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supernode import start_client_internal
 
 from client.flower_supernode import Gate, install
@@ -91,9 +91,11 @@ def test_a_site_that_cannot_be_read_runs_nothing(problem, world):
 class State:
     """What Flower's SuperNode keeps; only what pulling a message needs."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: int | None = None) -> None:
         self.replies: list[Message] = []
         self.stored: list[Fab] = []
+        self.finished: list[int] = []
+        self.task = task
 
     def get_run(self, _):
         return None
@@ -112,17 +114,23 @@ class State:
         self.stored.append(fab)
 
     def create_task(self, **_):
-        return None  # as if an id had collided: Flower stops here, after it took the code in
+        return self.task  # None as if an id had collided: Flower stops here, after it took the code in
 
     def store_message(self, message):
         self.replies.append(message)
+
+    def delete_messages(self, message_ids):
+        self.replies = [one for one in self.replies if one.metadata.message_id not in message_ids]
+
+    def finish_task(self, task, **_):
+        self.finished.append(task)
 
 
 @pytest.fixture
 def pulled(world, flower_task, monkeypatch):
     """Let Flower pull a message of a run with a bundle; returns what its state holds then."""
 
-    def pull(fab: Fab) -> State:
+    def pull(fab: Fab, task: int | None = None, fetch=lambda *_: b"") -> State:
         engine = types.ModuleType("engine")
         engine.__dict__.update(vars(start_client_internal))
         real = start_client_internal._pull_and_store_message
@@ -132,10 +140,10 @@ def pulled(world, flower_task, monkeypatch):
         )
         engine._pull_and_store_message.__kwdefaults__ = real.__kwdefaults__
         install(Gate(world.sites["fog"].folder), engine)
-        state = State()
+        state = State(task)
         message = Message(RecordDict(), 12, "query")
         message.metadata.__dict__["_message_id"] = "one"
-        store = SimpleNamespace(preregister=lambda *_: [], put=lambda *_: None)
+        store = SimpleNamespace(preregister=lambda *_: ["piece"], put=lambda *_: None, delete=lambda *_: None)
         engine._pull_and_store_message(
             state=state,
             object_store=store,
@@ -143,7 +151,7 @@ def pulled(world, flower_task, monkeypatch):
             receive=lambda: (message, None),
             get_run=lambda _: run(fab),
             get_fab=lambda *_: fab,
-            pull_object=lambda *_: b"",
+            pull_object=fetch,
             confirm_message_received=lambda *_: None,
             trusted_entities=None,
         )
@@ -163,6 +171,21 @@ def test_flower_answers_for_changed_code_and_does_not_take_it_in(pulled):
     assert not state.stored
     (reply,) = state.replies
     assert reply.error.code == ErrorCode.INVALID_FAB
+
+
+def test_a_message_whose_run_ends_while_it_is_fetched_leaves_no_client_app_waiting_for_the_rest(pulled):
+    def fetch(*_):
+        raise RunNotRunningException
+
+    state = pulled(bundle(), task=5, fetch=fetch)
+    assert state.finished == [5]
+    assert not state.replies
+
+
+def test_a_message_that_is_fetched_waits_for_its_client_app(pulled):
+    state = pulled(bundle(), task=5)
+    assert not state.finished
+    assert len(state.replies) == 1
 
 
 def test_a_flower_that_fetches_code_in_another_way_is_not_started(world):

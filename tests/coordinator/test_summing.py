@@ -202,6 +202,27 @@ def test_a_site_that_is_gone_while_its_values_travel_drops_out(four, make_world,
     assert bits(four) == plain_bits(make_world, make_grid, four, left)
 
 
+@pytest.mark.parametrize(("away", "left"), [(50, FOUR), (400, ("clear", "dusty", "night"))])
+def test_patience_begins_anew_whenever_a_site_is_connected(make_world, make_grid, clock, away, left):
+    """An answer may take longer than a site may be away."""
+    world = make_world(FOUR, replace(RULES, patience_seconds=200))
+    grid, began = make_grid(world), []
+
+    def react(node, name, request, before):
+        if (name, stage_of(request)) == ("fog", "roster") and not began:
+            began.append(clock.now)
+            return None  # it is asked again when nothing came for five and a half minutes
+        return ...
+
+    def online():
+        gone = began and 250 < clock.now - began[0] < 250 + away
+        return [node for node, site in grid.nodes.items() if not (gone and site.name == "fog")]
+
+    grid.react, grid.get_node_ids = react, online
+    OneShotMerge(world.folder).start(grid)
+    assert summed_sites(world) == list(left)
+
+
 @pytest.mark.parametrize("stage", [*STAGES, "submit"])
 def test_an_answer_that_gets_lost_is_said_again(four, make_world, make_grid, stage):
     """The site answers, but Flower loses what it says: the site says the same once more."""

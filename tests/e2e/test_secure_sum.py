@@ -57,9 +57,9 @@ def test_a_drop_out_and_a_killed_coordinator_change_no_bit_of_what_is_left(feder
             done.append("coordinator")
 
     try:
-        with pytest.raises(OnebasinError):
+        with pytest.raises(OnebasinError) as ended:
             federation.run(campaign, disturb)
-        assert done == ["gamma", "coordinator"]
+        assert done == ["gamma", "coordinator"], ended.value
         assert campaign.sum_record.exists()
 
         events = federation.run(campaign)
