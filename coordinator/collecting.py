@@ -20,7 +20,7 @@ from coordinator.merging import last_receipt
 from coordinator.pacing import pause
 from protos import messages_pb2 as pb
 from protos import update_pb2
-from protos.assembly import parts
+from protos.assembly import Specs, parts
 from protos.campaign import SECURE_SUM
 from protos.errors import BaseMismatchError, QuorumError, SignatureError, UpdateRefusedError
 from protos.manifest import Manifest
@@ -166,9 +166,12 @@ class Collecting:
         if member.state is State.READY and room:
             self._move(member, State.SUBMITTING)
             member.arrival = None
-            member.parts = list(parts(self._base.parameters, self._submit.part_mebibytes << 20))
-            self.events.note("asked", member.site, parts=len(member.parts))
-            return pb.Request(submit=pb.Submit(header=True, parameters=member.parts.pop(0)))
+            # With something of it here already, its header has to say what is missing.
+            kept = Arrival.model_in(self._arrival(member.site)).exists()
+            member.parts = [] if kept else self._parts(self._base.parameters)
+            first = [] if kept else member.parts.pop(0)
+            self.events.note("asked", member.site)
+            return pb.Request(submit=pb.Submit(header=True, parameters=first))
         if member.state is State.SUBMITTING:
             if member.parts and room:
                 return pb.Request(submit=pb.Submit(parameters=member.parts.pop(0)))
@@ -246,7 +249,10 @@ class Collecting:
                 return  # its header got lost meanwhile, so all of it is asked for again
             if kind == "header":
                 self._take_header(member, reply.header)
-            self._take_part(member, answer)
+            if answer.request.submit.parameters:
+                self._take_part(member, answer)
+            elif member.arrival is not None:
+                self._take_up(member, member.arrival)
         else:
             raise UpdateRefusedError(f"site {member.site}: answered {kind} to {kind_of(answer.request)}")
 
@@ -294,6 +300,14 @@ class Collecting:
         member.arrival, member.header, member.digest = arrival, arrival.header, arrival.digest
         self.events.note("header", member.site, digest=arrival.digest.hex())
 
+    def _take_up(self, member: Member, arrival: Arrival) -> None:
+        """Go on with an update of which parts came before."""
+        missing = {name: spec for name, spec in self._base.parameters.items() if name in arrival.missing}
+        member.parts = self._parts(missing)
+        left = sum(spec.nbytes for spec in missing.values())
+        self.events.note("taken-up", member.site, bytes=arrival.nbytes - left, left=left)
+        self._complete(member, arrival)
+
     def _take_part(self, member: Member, answer: Answer) -> None:
         if member.arrival is None:
             self._ask_again(member, answer.request)  # its header got lost; without it nothing can be checked
@@ -305,10 +319,14 @@ class Collecting:
             self._ask_again(member, answer.request)
             return
         member.arrival.take(raw, list(answer.request.submit.parameters))
-        if not member.arrival.missing:
+        self._complete(member, member.arrival)
+
+    def _complete(self, member: Member, arrival: Arrival) -> None:
+        """Have an update folded if nothing of it is missing."""
+        if not arrival.missing:
             self._move(member, State.FOLDING)
-            self.events.note("arrived", member.site, digest=member.digest.hex(), bytes=member.arrival.nbytes)
-            self._folding.add(member.arrival)
+            self.events.note("arrived", member.site, digest=member.digest.hex(), bytes=arrival.nbytes)
+            self._folding.add(arrival)
 
     def _ask_again(self, member: Member, request: pb.Request) -> None:
         self._later(member)
@@ -415,17 +433,16 @@ class Collecting:
 
     def _refuse(self, member: Member, reason: str) -> None:
         self._move(member, State.REFUSED, reason)
-        self._drop(member)
+        if member.arrival is not None:
+            clear(member.arrival.folder)
         self.events.note("refused", member.site, message=reason)
 
     def _miss(self, member: Member, reason: str) -> None:
-        self._move(member, State.MISSING, reason)
-        self._drop(member)
+        self._move(member, State.MISSING, reason)  # what came of its update is kept, for another run
         self.events.note("missing", member.site, message=reason)
 
-    def _drop(self, member: Member) -> None:
-        if member.arrival is not None:
-            clear(member.arrival.folder)
+    def _parts(self, specs: Specs) -> list[list[str]]:
+        return list(parts(specs, self._submit.part_mebibytes << 20))
 
     def _arrival(self, site: str) -> Path:
         return self._folder.arrivals / site

@@ -181,7 +181,9 @@ def sentence(event: Event) -> str:
         "corrected": f"was {event.get('said')} by the journal, and is {event.get('state')} by the merge state",
         "connected": "connected",
         "disconnected": "disconnected",
-        "asked": f"asked for its update, in {event.get('parts')} parts",
+        "asked": "asked for its update",
+        "taken-up": f"{event.get('bytes', 0) / 1e6:.1f} MB of its update came before, "
+        f"{event.get('left', 0) / 1e6:.1f} MB are asked for",
         "header": f"submitting update {event.get('digest', '')[:12]}",
         "arrived": f"update arrived, {event.get('bytes', 0) / 1e6:.1f} MB",
         "folded": "folded into the merge state",
