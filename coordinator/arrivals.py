@@ -107,7 +107,7 @@ class Arrival:
 
     def _holds(self, file: TensorFile, name: str) -> bool:
         try:
-            boundary.check_parameter(self._listed[name], file.read(name).tobytes(), self.site)
+            boundary.check_parameter(self._listed[name], memoryview(file.read(name).tobytes()), self.site)
         except UpdateRefusedError:
             return False
         return True
