@@ -220,12 +220,16 @@ _WARNINGS = frozenset(
 )
 
 
+_OWN = frozenset({"at", "campaign", "event", "level", "message", "time"})
+"""What a line has of its own, whatever an event may call its fields."""
+
+
 def log_line(event: Event, campaign: str) -> str:
     """Put an event of a campaign into a line for a log: text, or JSON if that is asked for."""
     if not logs.as_json():
         return f"{time.strftime('%H:%M:%S', time.localtime(event['time']))}  {sentence(event)}"
-    more = {key: value for key, value in event.items() if key not in ("time", "event", "message")}
+    more = {key: value for key, value in event.items() if key not in _OWN}
     level = "warning" if event["event"] in _WARNINGS else "info"
     return logs.line(
-        sentence(event), level=level, event=event["event"], at=event["time"], **{**more, "campaign": campaign}
+        sentence(event), level=level, event=event["event"], at=event["time"], campaign=campaign, **more
     )

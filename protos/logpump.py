@@ -32,7 +32,7 @@ _LONGEST = 1 << 16
 _PATIENCE = 2.0
 """Seconds that a process which ends waits until its last lines are out; others may hold the pipe for longer."""
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b[^:]{0,40}:\s*(.*)", re.DOTALL)
+_LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL)(?: +[0-9-]+ [0-9:,]+)? *:\s*(.*)", re.DOTALL)
 """How Flower's log lines begin; between the level and the colon may be a time."""
 
 
@@ -79,7 +79,7 @@ def wrapped(raw: bytes, about: Mapping[str, str] | None = None, mark: str = "") 
 
     """
     about = about or {}
-    text = _COLOURS.sub("", raw.decode(errors="replace")).strip()
+    text = _COLOURS.sub("", raw.decode(errors="replace")).rstrip()
     if not text:
         return None
     if mark and mark in text:  # nothing else gets as far as the parser

@@ -106,8 +106,7 @@ def publish(exporter: Exporter, health: Health, address: str, *, once: bool, tex
     registry = CollectorRegistry()
     registry.register(exporter)
     if once:
-        sys.stdout.buffer.write(generate_latest(registry))
-        sys.stdout.flush()
+        typer.echo(generate_latest(registry), nl=False)
     elif textfile is not None:
         if textfile.suffix != _TEXTFILE:
             raise ConfigurationError(
@@ -139,6 +138,8 @@ def serving(exporter: Exporter, health: Health, address: str) -> Iterator[WSGISe
         address_family = family
 
     try:
+        if not host:  # to the system that means every address there is
+            raise ValueError(address)
         server = make_server(host, _port(port), application(exporter, health), Server, _Handler)
     except (ValueError, OverflowError) as error:
         raise ConfigurationError(f"{address!r} is no address", "write it as host:port") from error
