@@ -32,8 +32,14 @@ _LONGEST = 1 << 16
 _PATIENCE = 2.0
 """Seconds that a process which ends waits until its last lines are out; others may hold the pipe for longer."""
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL)(?: +[0-9-]+ [0-9:,]+)? *:\s*(.*)", re.DOTALL)
-"""How Flower's log lines begin; between the level and the colon may be a time."""
+_LEVEL = re.compile(
+    r"(?:[0-9-]+T[0-9:.]+Z (?=\S+ \[)|)"  # the web server's lines: time, level, [logger]
+    r"(DEBUG|INFO|WARNING|ERROR|CRITICAL)"
+    r"(?:(?: +[0-9-]+ [0-9:,]+)? *:\s*| (?=\[))"  # Flower's: level, perhaps a time, colon
+    r"(.*)",
+    re.DOTALL,
+)
+"""How Flower's lines begin."""
 
 
 def start() -> None:

@@ -102,6 +102,8 @@ def test_records_of_loggers_are_lines_too(as_json):
     [
         (b"\x1b[92mINFO \x1b[0m:      Starting Flower SuperLink\n", "info", "Starting Flower SuperLink"),
         (b"\x1b[93mWARNING 2026-11-23 11:00:00,123\x1b[0m:   slow\n", "warning", "slow"),
+        (b"2026-11-23T11:56:57.193Z INFO [uvicorn.error] up\n", "info", "[uvicorn.error] up"),
+        (b"2026-11-23T11:56:57.193Z WARNING of a storm\n", "info", "2026-11-23T11:56:57.193Z WARNING of a storm"),
         (b"ERROR :     it broke\r\n", "error", "it broke"),
         (b'  File "x.py", line 3, in f\n', "info", '  File "x.py", line 3, in f'),
         (b"INFORMATION: none\n", "info", "INFORMATION: none"),
