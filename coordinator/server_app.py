@@ -10,7 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from coordinator.home import CampaignFolder, Home
 from coordinator.strategy import OneShotMerge
-from protos import faults, logpump, logs
+from protos import faults
 from protos.errors import OnebasinError
 
 CAMPAIGN_FOLDER = "campaign-folder"
@@ -26,11 +26,8 @@ def main(grid: Grid, context: Context) -> None:
     Flower calls a run finished whatever its replies were, so the truth is in the journal: it is written
     first, and an error is raised again so that Flower's own status says so too.
     """
-    path = Path(str(context.run_config[CAMPAIGN_FOLDER]))
-    logs.about(campaign=path.name)
-    logpump.start()
     logging.getLogger("onebasin").setLevel(logging.INFO)
-    logs.attach("onebasin")
+    path = Path(str(context.run_config[CAMPAIGN_FOLDER]))
     folder = CampaignFolder(Home.open(path.parent.parent), path)
     with folder.alone():
         try:

@@ -8,7 +8,7 @@ are not lost.
 A line counts as one of ours only with a mark that is in our processes' environment alone: text from elsewhere
 that looks like a line of the log is wrapped like any other.
 
-    python -m protos.logpump CONTEXT outer|inner
+    python -m protos.logpump CONTEXT
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import IO, Any
 
@@ -49,12 +49,11 @@ def start() -> None:
     """
     if not logs.as_json():
         return
-    place = "inner" if logs.MARK in os.environ else "outer"
-    os.environ.setdefault(logs.MARK, secrets.token_hex(16))
+    os.environ[logs.MARK] = secrets.token_hex(16)
     sys.stdout.flush()
     sys.stderr.flush()
     reading, writing = os.pipe()
-    command = [sys.executable, "-m", "protos.logpump", json.dumps(logs.about()), place]
+    command = [sys.executable, "-m", "protos.logpump", json.dumps(logs.about())]
     pump = subprocess.Popen(command, stdin=reading)
     os.close(reading)
     for descriptor in (1, 2):
@@ -86,8 +85,6 @@ def wrapped(raw: bytes, about: Mapping[str, str] | None = None, mark: str = "") 
     """
     about = about or {}
     text = _COLOURS.sub("", raw.decode(errors="replace")).rstrip()
-    if not text:
-        return None
     if mark and mark in text:  # nothing else gets as far as the parser
         with suppress(ValueError):
             found = json.loads(text)
@@ -96,6 +93,8 @@ def wrapped(raw: bytes, about: Mapping[str, str] | None = None, mark: str = "") 
     level, message = "info", text
     if said := _LEVEL.fullmatch(text):
         level, message = said[1].lower(), said[2]
+    if not message:
+        return None
     found = json.loads(logs.line(message, level=level, event=logs.OUTPUT, **dict[str, Any](about)))
     found.pop("mark", None)
     return dict(found)
@@ -107,32 +106,16 @@ def lines(source: IO[bytes]) -> Iterator[bytes]:
         yield line
 
 
-def pump(source: Iterable[bytes], about: Mapping[str, str], mark: str, *, inner: bool) -> Iterator[bytes]:
-    """Wrap lines.
-
-    Args:
-        source: The lines.
-        about: See `wrapped`.
-        mark: See `wrapped`.
-        inner: Whether another pump takes them, and must know them as ours.
-
-    """
-    for raw in source:
-        found = wrapped(raw, about, mark)
-        if found is not None:
-            yield logs.dumped({**found, "mark": mark} if inner else found).encode() + b"\n"
-
-
 def main() -> None:
     """Wrap what comes in until all who could print are gone; whoever ends them need not end this too."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    about, place = json.loads(sys.argv[1]), sys.argv[2]
-    mark = os.environ.get(logs.MARK, "")
+    about, mark = json.loads(sys.argv[1]), os.environ.get(logs.MARK, "")
     with suppress(BrokenPipeError):
-        for line in pump(lines(sys.stdin.buffer), about, mark, inner=place == "inner"):
-            sys.stdout.buffer.write(line)
-            sys.stdout.flush()
+        for raw in lines(sys.stdin.buffer):
+            found = wrapped(raw, about, mark)
+            if found is not None:
+                print(logs.dumped(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import typer
@@ -36,16 +36,6 @@ _TEXTFILE = ".prom"
 """How a file must be called for node_exporter to read it."""
 
 Look = Callable[[], Iterable[Finding]]
-
-AddressOption = Annotated[str, typer.Option(help="Host and port to listen on; loopback needs no protection.")]
-OnceOption = Annotated[bool, typer.Option("--once", help="Print the metrics and end.")]
-TextfileOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Write the metrics into this file (*.prom) and end: for the textfile collector of node_exporter.",
-        show_default=False,
-    ),
-]
 
 
 class Health:

@@ -117,7 +117,7 @@ def test_what_others_print_is_wrapped(raw, level, message):
     assert tuple(found) == logs.FIRST
 
 
-@pytest.mark.parametrize("raw", [b"\n", b"", b"\x1b[0m\n", b"   \r\n"])
+@pytest.mark.parametrize("raw", [b"\n", b"", b"\x1b[0m\n", b"   \r\n", b"INFO :      \n"])
 def test_an_empty_line_is_none(raw):
     assert logpump.wrapped(raw) is None
 
@@ -128,14 +128,6 @@ def test_a_line_of_ours_goes_through_as_it_is(monkeypatch):
     found = logpump.wrapped(raw, {"campaign": "autumn", "site": ""}, "m" * 32)
     assert (found["event"], found["models"], found["campaign"]) == ("merged", 3, "autumn")
     assert "mark" not in found
-
-
-def test_pumps_can_stand_one_behind_the_other(monkeypatch):
-    monkeypatch.setenv(logs.MARK, "m" * 32)
-    inner = list(logpump.pump([b"INFO : hello\n"], {"campaign": "autumn"}, "m" * 32, inner=True))
-    (out,) = logpump.pump(inner, {"site": "", "campaign": ""}, "m" * 32, inner=False)
-    found = json.loads(out)
-    assert (found["campaign"], found["message"], "mark" in found) == ("autumn", "hello", False)
 
 
 def test_a_line_without_an_end_does_not_fill_the_memory():
