@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 from coordinator import overview
 from coordinator.home import CampaignFolder, Home
@@ -101,7 +102,7 @@ class Readings:
         self._home = home
         self._journal = home.folder / FILE
         self._tallies = Tallies(self._journal)
-        self._known: dict[str, CampaignFolder] = {}
+        self._known: dict[tuple[str, tuple[int, int]], CampaignFolder] = {}
 
     def parts(self) -> dict[str, Part]:
         """Return what is read, by name."""
@@ -128,9 +129,9 @@ class Readings:
             raise problem
 
     def _folders(self) -> Iterator[CampaignFolder]:
-        """Yield the campaigns; one that was read once is not read again, for it never changes."""
-        there = {folder.path.name: folder for folder in self._home.campaigns()}
-        self._known = {name: self._known.get(name, folder) for name, folder in there.items()}
+        """Yield the campaigns; one that was read once is not read again, as long as its file is the same."""
+        there = {(str(folder.path), _file(folder.campaign_file)): folder for folder in self._home.campaigns()}
+        self._known = {key: self._known.get(key, folder) for key, folder in there.items()}
         yield from self._known.values()
 
     def _certificates(self) -> Iterator[Sample]:
@@ -189,6 +190,11 @@ def member(name: str, site: str, standing: Standing, tally: Tally) -> Iterator[S
         for metric, key in ((STEP, "step"), (STEPS, "steps"), (LEFT, "eta")):
             if (value := metrics.number(standing.progress.get(key))) is not None:
                 yield metric(value, name, site)
+
+
+def _file(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def _ended(looked: Overview) -> float:

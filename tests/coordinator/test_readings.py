@@ -22,6 +22,7 @@ from coordinator.members import WORDS, Member, State, error_word, refusal_word
 from coordinator.readings import Readings
 from coordinator.tally import HEARD, READ
 from protos import messages_pb2 as pb
+from protos.campaign import Rules
 from protos.errors import BaseMismatchError, MergeRangeError, SignatureError, StorageError, UpdateRefusedError
 from protos.metrics import Exporter
 
@@ -170,6 +171,17 @@ def test_of_campaigns_that_are_over_the_last_few_are_shown(world, scrape, monkey
     shown = {key[1] for key in found if key[0] == "campaign_state"}
     assert shown == {"one", "e", "a", "b"}  # two that were never run, and the two that ended last
     assert {key[1] for key in found if key[0] == "member_state"} == shown
+
+
+def test_a_campaign_that_was_laid_down_anew_is_another_one(world, scrape):
+    world.folder.log().note("started")
+    assert scrape()["campaign_events_total", "one", "started"] == 1
+    shutil.rmtree(world.folder.path)
+    members = {name: site.request().keys for name, site in world.sites.items()}
+    world.home.create("one", world.base, members=members, rules=Rules(minimum_sites=2))
+    found = scrape()
+    assert found["campaign_minimum_sites", "one"] == 2
+    assert ("campaign_events_total", "one", "started") not in found
 
 
 # ------------------------------------------------------------- what goes wrong
