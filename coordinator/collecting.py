@@ -14,7 +14,7 @@ from coordinator.courier import Answer, Courier, kind_of
 from coordinator.folding import Folding
 from coordinator.greeting import Greeted
 from coordinator.home import CampaignFolder
-from coordinator.members import Member, State, refusal
+from coordinator.members import Member, State, error_word, refusal, refusal_word
 from coordinator.merge.state import MergeState
 from coordinator.merging import last_receipt
 from coordinator.pacing import pause
@@ -191,7 +191,7 @@ class Collecting:
         member = self.members[found.site]
         if found.refusal:
             if member.node is None and not member.state.final:
-                self._refuse(member, found.refusal)
+                self._refuse(member, found.refusal, found.reason)
             return None
         before = member.node if member.node != found.node else None
         if before is not None and member.state is State.SUBMITTING:
@@ -205,8 +205,7 @@ class Collecting:
 
     def disconnected(self, site: str) -> None:
         """Take in that a site's node is gone."""
-        if not self.members[site].state.final:
-            self.events.note("disconnected", site)
+        self.events.note("disconnected", site)
 
     def take(self, answer: Answer) -> None:
         """Take in what came of a request."""
@@ -216,17 +215,19 @@ class Collecting:
         try:
             self._take_from(member, answer)
         except (UpdateRefusedError, BaseMismatchError) as error:
-            self._refuse(member, error.what)
+            self._refuse(member, error.what, error_word(error))
 
     def fold(self) -> None:
         """Start folding what is complete, and take in what has been folded."""
-        for arrival in self._folding.step():
+        done = self._folding.step()
+        for arrival in done:
             member = self.members[arrival.site]
             member.seconds = time.monotonic() - self.started
             self._move(member, State.MERGED)
             if not self._keep:
                 arrival.forget()
-            self.events.note("folded", member.site, digest=member.digest.hex())
+            seconds = round(self._folding.seconds / len(done), 3)  # its share of the batch
+            self.events.note("folded", member.site, digest=member.digest.hex(), seconds=seconds)
 
     def _take_from(self, member: Member, answer: Answer) -> None:
         reply = answer.reply
@@ -241,7 +242,7 @@ class Collecting:
                 self._move(member, State.CONNECTED)
                 self._later(member)
                 return
-            self._refuse(member, refusal(member.site, reply.refusal))
+            self._refuse(member, refusal(member.site, reply.refusal), refusal_word(reply.refusal))
         elif kind == "progress" and kind_of(answer.request) in ("adapt", "progress"):
             self._take_progress(member, reply.progress)
         elif kind_of(answer.request) == "submit" and kind == _WANTED[answer.request.submit.header]:
@@ -264,6 +265,7 @@ class Collecting:
                 member,
                 f"site {member.site}: adapting failed at step {progress.step} of {progress.steps}{tensor}; "
                 "`onebasin site status` there says why",
+                "adaptation",
             )
             return
         if state not in pb.Progress.State.values() or progress.phase not in pb.Phase.values():
@@ -290,7 +292,8 @@ class Collecting:
         else:
             member.restarts += member.state is State.ADAPTING
             if member.restarts > MAX_RESTARTS:
-                self._refuse(member, f"site {member.site}: its adapting process died {member.restarts} times")
+                said = f"site {member.site}: its adapting process died {member.restarts} times"
+                self._refuse(member, said, "adaptation")
                 return
             self._move(member, State.CONNECTED)
             member.due = now + (pause(member.restarts) if member.restarts else 0)
@@ -431,11 +434,12 @@ class Collecting:
         member.failures += 1
         member.due = time.monotonic() + pause(member.failures)
 
-    def _refuse(self, member: Member, reason: str) -> None:
+    def _refuse(self, member: Member, reason: str, word: str) -> None:
+        """Give a member up for what it did or sent; the word is one of `members.WORDS`."""
         self._move(member, State.REFUSED, reason)
         if member.arrival is not None:
             clear(member.arrival.folder)
-        self.events.note("refused", member.site, message=reason)
+        self.events.note("refused", member.site, message=reason, reason=word)
 
     def _miss(self, member: Member, reason: str) -> None:
         self._move(member, State.MISSING, reason)  # what came of its update is kept, for another run

@@ -109,6 +109,15 @@ def test_the_merged_model_is_the_midpoint_with_pooled_statistics(world, make_gri
     assert events(world)[-1]["event"] == "reported"
 
 
+def test_what_it_took_and_what_was_sent_is_noted_for_each_site(world, make_grid):
+    OneShotMerge(world.folder).start(make_grid(world))
+    size = sum(spec.nbytes for spec in world.manifest.parameters.values())
+    assert {e["site"]: e["bytes"] for e in said(world, "delivered")} == dict.fromkeys(world.sites, size)
+    assert all(e["seconds"] >= 0 for e in said(world, "folded"))
+    (found,) = said(world, "merged")
+    assert found["seconds"] >= 0
+
+
 def test_the_receipt_is_signed_and_says_what_went_in_and_what_came_out(world, make_grid):
     OneShotMerge(world.folder).start(make_grid(world))
     found = receipt(world)
@@ -445,6 +454,7 @@ def test_an_update_that_breaks_a_rule_is_refused_by_site_and_tensor(world, make_
     outbox._header.write_bytes(signing.signed(signing.UPDATE, header, key).SerializeToString())
     with pytest.raises(QuorumError, match=r"site fog: norm\.num_batches_tracked is 0"):
         OneShotMerge(world.folder).start(make_grid(world))
+    assert [event["reason"] for event in said(world, "refused", "fog")] == ["update"]
     assert not (world.folder.path / "arrivals" / "fog").exists()
 
 

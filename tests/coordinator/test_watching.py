@@ -240,6 +240,7 @@ SENTENCES = {
     "fog: update arrived, 1.5 MB": {"event": "arrived", "site": "fog", "bytes": 1_500_000},
     "fog: folded into the merge state": {"event": "folded", "site": "fog", "digest": "ab"},
     "fog: was folded in an earlier run": {"event": "already-folded", "site": "fog"},
+    "fog: was sent models, 2.5 MB": {"event": "delivered", "site": "fog", "bytes": 2_500_000},
     "fog: asked for statistics of the merged model": {"event": "measuring", "site": "fog"},
     "fog: measured statistics of the merged model": {"event": "measured", "site": "fog"},
     "gave the merged model the statistics that were measured": {"event": "finished", "digest": "ab"},
