@@ -190,6 +190,12 @@ def entries(log: Path) -> Iterator[Entry]:
         before = Anchor(entry.seq, entry.sha256)
 
 
+def brief(value: object) -> str:
+    """Put a field's value into words for people: digests are shortened, the rest is as JSON has it."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
+
+
 @dataclass(frozen=True)
 class Verified:
     """What a check of a log found.
