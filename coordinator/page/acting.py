@@ -92,7 +92,8 @@ def cancel(request: Request) -> Response:
 
 def withdraw(request: Request) -> Response:
     """Begin to take a site's update out of a merge, if its name was typed."""
-    folder, site, form = looking.folder_of(request), request.path_params["site"], form_of(request).form
+    folder, form = looking.folder_of(request), form_of(request).form
+    site, _ = looking.merged_site(request, folder)
     try:
         if form.get("confirm", "").strip() != site:
             raise ConfigurationError("what was typed is not the site's name", f"to confirm, type: {site}")

@@ -53,6 +53,7 @@ def make_app(desk: Desk, names: frozenset[str]) -> ASGIApp:
         ],
         exception_handlers={OnebasinError: _wrong, HTTPException: _not_there, Exception: _unexpected},
     )
+    app.router.redirect_slashes = False
     app.state.desk = desk
     return Guard(app, desk.sessions, names, desk.cookie)
 

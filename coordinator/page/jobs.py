@@ -15,7 +15,7 @@ from protos.errors import ConfigurationError, OnebasinError
 
 Say = Callable[[str], None]
 """Takes a line about how it goes."""
-_LINES = 200
+_LINES = 50
 _KEPT = 5
 
 

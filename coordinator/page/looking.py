@@ -28,7 +28,7 @@ from protos.receipts import Receipt
 
 LINES = 50
 """Lines of the audit log on a page."""
-EVENTS = 30
+EVENTS = 15
 _ROW_NUMBERS = 2000
 """How far back the last events are looked for; their numbers are shared by all campaigns."""
 _FARTHEST = 100_000
@@ -77,7 +77,7 @@ class Shown:
 def campaigns(request: Request) -> Response:
     """Show all campaigns."""
     desk = desk_of(request)
-    waiting = sum(1 for _ in roster.waiting(desk.home))
+    waiting = sum(one.request is not None for one in roster.waiting(desk.home))
     return desk.page(request, "campaigns.html.j2", part=desk.part(request, **_campaigns(desk)), waiting=waiting)
 
 
@@ -141,10 +141,8 @@ def ask_to_withdraw(request: Request) -> Response:
 
 def withdrawal(request: Request, problem: OnebasinError | None) -> Response:
     """Show the form to withdraw a site's update, with what was wrong with it."""
-    folder, site = folder_of(request), request.path_params["site"]
-    receipt = receipted.last_receipt(folder)
-    if receipt is None or site not in {entry.site for entry in receipt.inputs}:
-        raise HTTPException(404, f"that site is not in the merge of campaign {folder.path.name}")
+    folder = folder_of(request)
+    site, receipt = merged_site(request, folder)
     return desk_of(request).page(
         request,
         "withdraw.html.j2",
@@ -155,6 +153,19 @@ def withdrawal(request: Request, problem: OnebasinError | None) -> Response:
         files=presented(folder),
         problem=problem,
     )
+
+
+def merged_site(request: Request, folder: CampaignFolder) -> tuple[str, Receipt]:
+    """Return the site that an address names, and the receipt of the merge that it is in.
+
+    Raises:
+        HTTPException: It is not in the merge.
+
+    """
+    site, receipt = request.path_params["site"], receipted.last_receipt(folder)
+    if receipt is None or site not in {entry.site for entry in receipt.inputs}:
+        raise HTTPException(404, f"that site is not in the merge of campaign {folder.path.name}")
+    return site, receipt
 
 
 def _campaigns(desk: Desk) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,9 +126,9 @@ def _check_certificate(certificate: Path | None, key: Path | None) -> None:
 
 def _names(home: Home, place: Place, host: str) -> frozenset[str]:
     """Return the names by which a browser may ask for the page; any other is a trick."""
-    found: Iterable[str] = place.names
+    found = {host, *place.names}
     if not is_loopback(place.host):
-        found = (*found, host, *(f"[{name}]" if ":" in name else name for name in home.certificate_hosts))
+        found |= {f"[{name}]" if ":" in name else name for name in home.certificate_hosts}
     return _LOOPBACK | {name.lower().rstrip(".") for name in found}
 
 

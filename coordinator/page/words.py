@@ -10,6 +10,7 @@ from coordinator.report import text
 
 TONES = {
     "merged": "good",
+    "good": "good",
     "done": "good",
     "running": "busy",
     "adapting": "busy",

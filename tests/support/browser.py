@@ -67,7 +67,7 @@ class Browser:
     def open(self, address: str) -> None:
         """Load a page and wait until it is there."""
         self.do("Page.navigate", url=address)
-        self.wait(lambda: self.run(f"document.readyState == 'complete' && location.href != 'about:blank'"))
+        self.wait(lambda: self.run("document.readyState == 'complete' && location.href != 'about:blank'"))
 
     def wait(self, condition: Callable[[], object], what: str = "") -> None:
         """Wait until something is so."""
@@ -118,7 +118,8 @@ class Browser:
     def click(self, selector: str) -> None:
         """Click in the middle of a thing."""
         place = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            " e.scrollIntoView({block: 'center'});"
             " const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):

@@ -85,12 +85,13 @@ def test_a_campaign_is_shown_in_every_state(world, visit, bring, state):
     assert {**wanted, "cancelled": "--reopen"}.get(state, "") in page.text
 
 
-@pytest.mark.parametrize("state", list(State))
-def test_a_member_is_shown_in_every_state(world, visit, state):
-    world.folder.log().place(Member("fog", 0.0, state, reason="a reason" if not state.owner else ""))
-    page = visit(world.home).get("/campaigns/one")
-    assert f" {state.value} " in page.text
-    assert (f"the {state.owner}'s turn" if state.owner else "a reason") in page.text
+def test_a_member_is_shown_in_every_state(world, visit):
+    visitor = visit(world.home)
+    for state in State:
+        world.folder.log().place(Member("fog", 0.0, state, reason="a reason" if not state.owner else ""))
+        page = visitor.get("/campaigns/one")
+        assert f" fog {state.value} " in page.text
+        assert (f"the {state.owner}'s turn" if state.owner else "a reason") in page.text
 
 
 def test_progress_is_a_bar_with_its_numbers_and_the_time_that_is_left(world, visit, adapting):
@@ -102,15 +103,17 @@ def test_progress_is_a_bar_with_its_numbers_and_the_time_that_is_left(world, vis
     assert "adapting (adapting), step 50 of 200" in page.text
 
 
-@pytest.mark.parametrize(("step", "steps"), [(0, 0), (-4, 10), (10**12, 10), (3, 10)])
-def test_numbers_that_make_no_sense_break_no_bar(world, visit, adapting, step, steps):
-    adapting(world.folder, "fog", step, steps, eta=0.0)
-    for bar in visit(world.home).get("/campaigns/one").all("progress"):
-        assert 0 <= int(bar["value"]) <= int(bar["max"])
+def test_numbers_that_make_no_sense_break_no_bar(world, visit, adapting):
+    visitor = visit(world.home)
+    for step, steps in ((0, 0), (-4, 10), (10**12, 10), (3, 10)):
+        adapting(world.folder, "fog", step, steps, eta=0.0)
+        for bar in visitor.get("/campaigns/one").all("progress"):
+            assert 0 <= int(bar["value"]) <= int(bar["max"])
 
 
 def test_what_has_not_changed_is_not_sent_again(world, visit, adapting, monkeypatch):
-    monkeypatch.setattr(words.time, "time", lambda now=time.time(): now)  # or "5 s ago" becomes "6 s ago"
+    now = time.time()
+    monkeypatch.setattr(words.time, "time", lambda: now)  # or "5 s ago" becomes "6 s ago"
     visitor = visit(world.home)
     world.folder.begin()
     adapting(world.folder, "fog", 50)
@@ -231,16 +234,15 @@ def test_requests_with_any_name_and_content_are_shown_harmlessly(world, visit, n
     page = visitor.get("/sites")
     harmless(page)
     assert "not a request" in page.text
-    assert "1 request of sites wait" in visitor.get("/").text
+    assert "wait" not in visitor.get("/").text  # it is none
 
 
-@pytest.mark.parametrize(
-    "path", ["/campaigns/two", "/campaigns/%2e%2e%2f", "/campaigns/%3Cscript%3E", "/campaigns/two/live", "/x"]
-)
-def test_what_is_not_there_is_said_with_what_to_do(world, visit, path):
-    page = visit(world.home).get(path, 404)
-    harmless(page)
-    assert "Something is wrong" in page.text
+def test_what_is_not_there_is_said_with_what_to_do(world, visit):
+    visitor = visit(world.home)
+    for path in ("/campaigns/two", "/campaigns/%2e%2e%2f", "/campaigns/%3Cscript%3E", "/campaigns/two/live", "/x"):
+        page = visitor.get(path, 404)
+        harmless(page)
+        assert "Something is wrong" in page.text
 
 
 def test_a_damaged_journal_is_said_and_one_damaged_campaign_hides_no_other(world, visit):
