@@ -32,6 +32,32 @@ def test_an_approved_site_is_found_and_listed(world, made):
     assert [request.site for request in roster.approved(world.home)] == ["north", "south"]
 
 
+def test_requests_wait_until_they_are_approved_and_others_are_named(world, made, tmp_path):
+    assert list(roster.waiting(world.home)) == []
+    folder = roster.requests_of(world.home)
+    folder.mkdir()
+    path = folder / "a.json"
+    path.write_bytes(made["north"].request_path.read_bytes())
+    (folder / "b.json").write_text("{}")
+    (folder / "c.txt").write_text("nothing to us")
+    twin = Site.init(tmp_path / "twin", "south", domain="night")
+    (folder / "d.json").write_bytes(twin.request_path.read_bytes())
+    approve(world, made["south"])
+    first, second, third = roster.waiting(world.home)
+    assert (first.path, first.request, first.known) == (path, made["north"].request(), "")
+    assert (second.request, "is no site's request" in second.problem) == (None, True)
+    assert third.known == made["south"].request().fingerprint
+    with pytest.raises(SignatureError):
+        roster.approve(world.home, path, third.known)
+    assert path.exists()
+    roster.approve(world.home, path, made["north"].request().fingerprint)
+    assert not path.exists()
+    assert made["north"].request_path.exists()  # a file elsewhere is left where it is
+    assert roster.revoked(world.home) == []
+    roster.revoke(world.home, "north")
+    assert roster.revoked(world.home) == ["north"]
+
+
 def test_approving_twice_is_fine(world, made):
     approve(world, made["north"])
     approve(world, made["north"])

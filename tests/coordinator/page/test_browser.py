@@ -125,6 +125,19 @@ def test_every_page_fits_a_phone_and_breaks_no_policy(world, server, adapting):
             assert tab.run("document.documentElement.scrollWidth") <= 1180, page
 
 
+def test_who_is_logged_out_and_what_is_gone_are_noticed_by_themselves(world, server):
+    with browser() as tab:
+        log_in(tab, server)
+        tab.do("Network.clearBrowserCookies")
+        tab.see("Token")  # the list asks every two seconds, and is sent to the login
+        enter(tab, server)
+        tab.see("Campaigns")
+        assert tab.run("document.getElementById('lost').checkVisibility()") is False
+        server.stop()
+        tab.see("does not answer")
+        assert tab.run("document.getElementById('lost').checkVisibility()") is True
+
+
 def test_a_script_that_got_into_a_page_would_not_run(world, server):
     with browser() as tab:
         tab.open(server.address)
