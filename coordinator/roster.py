@@ -87,6 +87,14 @@ def waiting(home: Home) -> Iterator[Waiting]:
     """List the files that wait in the folder of requests, by name, also those that are no requests."""
     for path in sorted(requests_of(home).glob("*.json")):
         try:
+            path.name.encode()
+        except UnicodeEncodeError:
+            yield Waiting(path, None, "the file's name is no text: give it another one")
+            continue
+        if not path.is_file():  # to open a pipe would be to wait for who writes into it
+            yield Waiting(path, None, "it is no file")
+            continue
+        try:
             request = Request.read(path)
             known = _known(home, request.site)
         except OnebasinError as error:

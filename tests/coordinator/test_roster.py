@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -56,6 +57,20 @@ def test_requests_wait_until_they_are_approved_and_others_are_named(world, made,
     assert roster.revoked(world.home) == []
     roster.revoke(world.home, "north")
     assert roster.revoked(world.home) == ["north"]
+
+
+def test_what_is_no_plain_file_in_the_folder_of_requests_holds_nobody_up(world, made):
+    folder = roster.requests_of(world.home)
+    folder.mkdir()
+    os.mkfifo(folder / "a.json")
+    (folder / "b.json").mkdir()
+    (folder / "c.json").symlink_to("/dev/zero")
+    (folder / "d.json").symlink_to("nowhere")
+    (folder / os.fsdecode(b"\xff.json")).write_bytes(made["north"].request_path.read_bytes())
+    found = list(roster.waiting(world.home))
+    assert [one.request for one in found] == [None] * 5
+    assert [one.problem for one in found[:4]] == ["it is no file"] * 4
+    assert "no text" in found[4].problem
 
 
 def test_approving_twice_is_fine(world, made):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import time
 
@@ -222,6 +223,17 @@ def test_words_from_outside_stay_words(world, visit, adapting, words_):
         page = visitor.get(path)
         harmless(page)
         assert len(page.text) < 60_000
+
+
+def test_what_is_no_text_breaks_no_page(world, visit, adapting, tmp_path):
+    adapting(world.folder, "fog", 3, phase="\ud800 half a letter")
+    world.home.audit.note("noted", said="\udfff", **{"\ud800": "x"})
+    folder = files.make_folder(roster.requests_of(world.home))
+    site = Site.init(tmp_path / "north", "north", domain="night")
+    (folder / os.fsdecode(b"\xff.json")).write_bytes(site.request_path.read_bytes())
+    visitor = visit(world.home)
+    for path in ("/", "/campaigns/one", "/audit", "/sites"):
+        harmless(visitor.get(path))
 
 
 @pytest.mark.parametrize(
