@@ -24,6 +24,7 @@ from coordinator.enrolment_commands import (
 )
 from coordinator.health import health
 from coordinator.metrics import metrics
+from coordinator.page.command import serve
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -231,5 +232,6 @@ for command in (
     status,
     watch,
     cancel,
+    serve,
 ):
     app.command()(command)

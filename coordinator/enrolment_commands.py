@@ -24,19 +24,15 @@ def approve(
 ) -> None:
     """Take a site in: check its request by the fingerprint, let its node in, and write its welcome."""
     from coordinator import roster
-    from coordinator import superlink as flower
+    from coordinator.admitting import admit
     from coordinator.home import Home
 
     home = Home.open(folder)
     fingerprint = fingerprint or typer.prompt(f"the fingerprint that the operator of {request} reads out")
-    found = roster.approve(home, request, fingerprint, renew=renew)
-    running = flower.is_running(home)
-    if running:
-        if renew:
-            flower.unregister(home, found.site)
-        flower.register(home, found)
+    admitted = admit(home, request, fingerprint, renew=renew)
+    found = admitted.request
     typer.echo(f"approved {found.site}, fingerprint {found.fingerprint}")
-    if not running:
+    if not admitted.let_in:
         typer.echo("it is let in when the SuperLink starts")
     typer.echo(f"give it this file: {roster.folder_of(home, found.site) / 'welcome.json'}")
     typer.echo(f"and read out your fingerprint: {home.fingerprint}")

@@ -13,7 +13,11 @@ from coordinator.members import Member, State
 from coordinator.merge.midpoint import pooled_statistics, write_midpoint
 from coordinator.merge.pooling import pool
 from coordinator.merge.state import MergeState
-from protos import boundary, files, receipts, signing
+from coordinator.receipted import MODEL as MODEL
+from coordinator.receipted import PROOFS, SUPERSEDED
+from coordinator.receipted import RECEIPT as RECEIPT
+from coordinator.receipted import last_receipt as last_receipt
+from protos import boundary, files
 from protos import merged as merged_file
 from protos.audit import Anchor
 from protos.boundary import BatchNorm, Statistics
@@ -22,8 +26,6 @@ from protos.errors import ModelFileError
 from protos.manifest import Manifest
 from protos.receipts import BUFFER_RULE, BUFFER_RULES, PARAMETER_RULE, Input, Merged, Receipt
 from protos.tensorfile import TensorFile
-
-MODEL, RECEIPT, PROOFS, SUPERSEDED = "merged.safetensors", "receipt.json", "proofs", "superseded"
 
 
 @dataclass(frozen=True)
@@ -175,20 +177,6 @@ def write(target: Path, folder: CampaignFolder, base: TensorFile, state: MergeSt
         receipt.proof(entry.site).write(files.make_folder(target / PROOFS) / f"{entry.site}.json")
     _keep_earlier(folder.merged, target, before.digest if before and not same else "")
     return receipt
-
-
-def last_receipt(folder: CampaignFolder) -> Receipt | None:
-    """Return the receipt of the result that is there, or None if there is none.
-
-    Raises:
-        SignatureError: It is not this coordinator's, or was changed.
-        VerificationError: It is damaged.
-
-    """
-    path = folder.merged / RECEIPT
-    if not path.exists():
-        return None
-    return receipts.read(path, signing.public_bytes(folder.home.signing_key))
 
 
 def _keep_earlier(old: Path, target: Path, digest: str) -> None:

@@ -106,13 +106,22 @@ def by(folder: CampaignFolder, course: Course, known: Mapping[str, Standing]) ->
     )
 
 
+def share(standing: Standing) -> tuple[int, int] | None:
+    """Return how many steps of its adaptation a member has done, and of how many; None if it is not adapting."""
+    said = standing.progress
+    if standing.state != State.ADAPTING.value or not said.get("steps"):
+        return None
+    steps = int(said["steps"])
+    return min(max(int(said["step"]), 0), steps), steps
+
+
 def _words(standing: Standing, now: float) -> str:
     found = [standing.state]
     if standing.state == State.ADAPTING.value and standing.progress:
         said = standing.progress
         found.append(f"({said['phase']}), step {said['step']} of {said['steps']}, {said['eta']:.0f} s left")
     if standing.since:
-        found.append(f"for {_span(now - standing.since)}")
+        found.append(f"for {span(now - standing.since)}")
     if standing.reason:
         found.append(f"– {standing.reason}")
     elif standing.owner:
@@ -121,10 +130,11 @@ def _words(standing: Standing, now: float) -> str:
 
 
 def _left(seconds: float) -> str:
-    return f"{_span(seconds)} to the deadline" if seconds > 0 else f"the deadline passed {_span(-seconds)} ago"
+    return f"{span(seconds)} to the deadline" if seconds > 0 else f"the deadline passed {span(-seconds)} ago"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """Put a time span into words, in its largest unit."""
     for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -7,6 +7,7 @@
                  node.pub         the node key, as Flower wants it
                  node-id          Flower's number of the node, once it is registered
                  revoked          when it was revoked, if it was
+    requests/*.json               requests that wait for somebody who compares fingerprints
 
 What is done for one site touches no other site's files.
 """
@@ -15,13 +16,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.home import Home
 from protos import enrolment, files
 from protos.campaign import check_name
 from protos.enrolment import Request, check_fingerprint, new_welcome
-from protos.errors import ConfigurationError
+from protos.errors import ConfigurationError, OnebasinError
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A file in the folder of requests. Its name and content are from outside, and nothing vouches for them yet.
+
+    Attributes:
+        path: The file.
+        request: What it says; None if it is no request.
+        problem: Why it is none.
+        known: The fingerprint of the approved site that has the name already, with other keys; empty if none has.
+
+    """
+
+    path: Path
+    request: Request | None
+    problem: str = ""
+    known: str = ""
 
 
 def approve(home: Home, path: Path, fingerprint: str, *, renew: bool = False) -> Request:
@@ -53,7 +73,39 @@ def approve(home: Home, path: Path, fingerprint: str, *, renew: bool = False) ->
     (folder / "revoked").unlink(missing_ok=True)
     files.write(folder / "request.json", content)
     write_welcome(home, request)
+    if path.parent.resolve() == requests_of(home).resolve():
+        path.unlink(missing_ok=True)  # it waits no more
     return request
+
+
+def requests_of(home: Home) -> Path:
+    """Return the folder in which requests wait, whether it is there or not."""
+    return home.folder / "requests"
+
+
+def waiting(home: Home) -> Iterator[Waiting]:
+    """List the files that wait in the folder of requests, by name, also those that are no requests."""
+    for path in sorted(requests_of(home).glob("*.json")):
+        try:
+            path.name.encode()
+        except UnicodeEncodeError:
+            yield Waiting(path, None, "the file's name is no text: give it another one")
+            continue
+        if not path.is_file():  # to open a pipe would be to wait for who writes into it
+            yield Waiting(path, None, "it is no file")
+            continue
+        try:
+            request = Request.read(path)
+            known = _known(home, request.site)
+        except OnebasinError as error:
+            yield Waiting(path, None, error.what)
+        else:
+            yield Waiting(path, request, known="" if known in (None, request) else known.fingerprint)
+
+
+def revoked(home: Home) -> list[str]:
+    """List the names of the sites that were revoked."""
+    return sorted(path.parent.name for path in (home.folder / "sites").glob("*/revoked"))
 
 
 def find(home: Home, name: str) -> Request:

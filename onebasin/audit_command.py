@@ -31,7 +31,7 @@ def show(
     """Show the log's lines, each checked against the one before."""
     from collections import deque
 
-    from protos.audit import Entry, entries
+    from protos.audit import Entry, brief, entries
 
     path = _log(log)
     wanted = (entry for entry in entries(path) if event in ("", entry.event))
@@ -39,7 +39,7 @@ def show(
 
     def shown(entry: Entry) -> str:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.time))
-        said = "  ".join(f"{name} {_said(value)}" for name, value in entry.fields.items())
+        said = "  ".join(f"{name} {brief(value)}" for name, value in entry.fields.items())
         return f"{entry.seq:>6}  {when}  {entry.event:<14} {said}".rstrip()
 
     if as_json:
@@ -115,9 +115,3 @@ def _own_key(log: Path) -> bytes:
             f"there is no key beside {log} to verify it with", "give the public key of whose log it is: --key"
         )
     return signing.public_bytes(signing.load_key(path))
-
-
-def _said(value: object) -> str:
-    """Shorten digests: in full they are in the JSON."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text

@@ -220,6 +220,12 @@ def tail(log: Path, place: Place) -> Iterator[tuple[Entry, Place]]:
         yield entry, place
 
 
+def brief(value: object) -> str:
+    """Put a field's value into words for people: digests are shortened, the rest is as JSON has it."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
+
+
 @dataclass(frozen=True)
 class Verified:
     """What a check of a log found.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -30,6 +31,46 @@ def test_an_approved_site_is_found_and_listed(world, made):
         approve(world, site)
     assert roster.find(world.home, "north") == made["north"].request()
     assert [request.site for request in roster.approved(world.home)] == ["north", "south"]
+
+
+def test_requests_wait_until_they_are_approved_and_others_are_named(world, made, tmp_path):
+    assert list(roster.waiting(world.home)) == []
+    folder = roster.requests_of(world.home)
+    folder.mkdir()
+    path = folder / "a.json"
+    path.write_bytes(made["north"].request_path.read_bytes())
+    (folder / "b.json").write_text("{}")
+    (folder / "c.txt").write_text("nothing to us")
+    twin = Site.init(tmp_path / "twin", "south", domain="night")
+    (folder / "d.json").write_bytes(twin.request_path.read_bytes())
+    approve(world, made["south"])
+    first, second, third = roster.waiting(world.home)
+    assert (first.path, first.request, first.known) == (path, made["north"].request(), "")
+    assert (second.request, "is no site's request" in second.problem) == (None, True)
+    assert third.known == made["south"].request().fingerprint
+    with pytest.raises(SignatureError):
+        roster.approve(world.home, path, third.known)
+    assert path.exists()
+    roster.approve(world.home, path, made["north"].request().fingerprint)
+    assert not path.exists()
+    assert made["north"].request_path.exists()  # a file elsewhere is left where it is
+    assert roster.revoked(world.home) == []
+    roster.revoke(world.home, "north")
+    assert roster.revoked(world.home) == ["north"]
+
+
+def test_what_is_no_plain_file_in_the_folder_of_requests_holds_nobody_up(world, made):
+    folder = roster.requests_of(world.home)
+    folder.mkdir()
+    os.mkfifo(folder / "a.json")
+    (folder / "b.json").mkdir()
+    (folder / "c.json").symlink_to("/dev/zero")
+    (folder / "d.json").symlink_to("nowhere")
+    (folder / os.fsdecode(b"\xff.json")).write_bytes(made["north"].request_path.read_bytes())
+    found = list(roster.waiting(world.home))
+    assert [one.request for one in found] == [None] * 5
+    assert [one.problem for one in found[:4]] == ["it is no file"] * 4
+    assert "no text" in found[4].problem
 
 
 def test_approving_twice_is_fine(world, made):
