@@ -15,15 +15,17 @@ from coordinator.folding import Folding
 from coordinator.greeting import Greeted
 from coordinator.home import CampaignFolder
 from coordinator.members import Member, State, refusal
+from coordinator.merge.region import check_room
 from coordinator.merge.state import MergeState
 from coordinator.merging import last_receipt
 from coordinator.pacing import pause
 from protos import messages_pb2 as pb
-from protos import update_pb2
+from protos import regions, update_pb2
 from protos.assembly import parts
 from protos.campaign import SECURE_SUM
 from protos.errors import BaseMismatchError, QuorumError, SignatureError, UpdateRefusedError
 from protos.manifest import Manifest
+from protos.regions import Standing
 
 _WANTED = {True: "header", False: "parameters"}
 MAX_RESTARTS = 3
@@ -108,7 +110,8 @@ class Collecting:
             inside = state.digests
         receipt = last_receipt(self._folder)
         self._merged_before = receipt is not None
-        named = {entry.site: bytes.fromhex(entry.digest) for entry in receipt.inputs} if receipt else {}
+        listed = {entry.site: entry for entry in receipt.inputs} if receipt else {}
+        named = {site: bytes.fromhex(entry.digest) for site, entry in listed.items()}
         if self._summed and receipt is None:
             named = attempt.digests(self._folder.sum_record)
         withdrawn = {entry.site for entry in receipt.withdrawn} if receipt else set()
@@ -117,6 +120,9 @@ class Collecting:
             header, digest = kept or (None, named.get(member.site, b""))
             if digest.hex() in inside:
                 member.header, member.digest, member.state = header, digest, State.MERGED
+                member.models = listed[member.site].models if member.site in listed else 1
+                if header is not None:
+                    member.models = regions.standing(header).models
                 if not self._keep:
                     Arrival.model_in(self._arrival(member.site)).unlink(missing_ok=True)
                 self.events.note("already-folded", member.site, digest=member.digest.hex())
@@ -166,7 +172,8 @@ class Collecting:
         if member.state is State.READY and room:
             self._move(member, State.SUBMITTING)
             member.arrival = None
-            member.parts = list(parts(self._base.parameters, self._submit.part_mebibytes << 20))
+            specs = regions.specs(self.campaign, self._base, member.site)
+            member.parts = list(parts(specs, self._submit.part_mebibytes << 20))
             self.events.note("asked", member.site, parts=len(member.parts))
             return pb.Request(submit=pb.Submit(header=True, parameters=member.parts.pop(0)))
         if member.state is State.SUBMITTING:
@@ -292,7 +299,40 @@ class Collecting:
     def _take_header(self, member: Member, envelope: update_pb2.Signed) -> None:
         arrival = Arrival(self._arrival(member.site), self.campaign, self._base, member.site, envelope)
         member.arrival, member.header, member.digest = arrival, arrival.header, arrival.digest
+        self._check_apart(member, arrival.standing)
+        member.models = arrival.standing.models
         self.events.note("header", member.site, digest=arrival.digest.hex())
+
+    def _check_apart(self, member: Member, standing: Standing) -> None:
+        """Make sure that no site counts twice, and that the sum has room for all that is there.
+
+        Raises:
+            UpdateRefusedError: A site in the update is a member itself, or in another's update.
+            MergeRangeError: There is no room.
+
+        """
+        if not self.campaign.regions:
+            return
+        others = [other for other in self.members.values() if other is not member and other.models]
+        inside = {other.site: regions.standing(other.header).sites for other in others if other.header}
+        for site in self.campaign.sites:
+            if site not in self.campaign.regions and site != member.site:
+                inside[site] = regions.tokens(self.campaign, [site])
+        twice = next((site for site, found in inside.items() if found & standing.sites), "")
+        if not twice and self._folder.state.exists():  # of an earlier run's headers nothing may be left
+            with MergeState(self._folder.state) as state:
+                twice = "the merge" if state.sites & standing.sites else ""
+        if twice:
+            raise UpdateRefusedError(
+                f"{self._whose(member.site)}: a site in its update is in {self._whose(twice)} as well",
+                "each site counts once: leave it out on one side",
+                site=member.site,
+            )
+        check_room([standing.models, *(other.models for other in others)], self.rules.weighing)
+
+    def _whose(self, name: str) -> str:
+        kind = "region " if name in self.campaign.regions else "site " if name in self.campaign.sites else ""
+        return f"{kind}{name}"
 
     def _take_part(self, member: Member, answer: Answer) -> None:
         if member.arrival is None:
@@ -424,6 +464,7 @@ class Collecting:
         self.events.note("missing", member.site, message=reason)
 
     def _drop(self, member: Member) -> None:
+        member.models = 0
         if member.arrival is not None:
             clear(member.arrival.folder)
 

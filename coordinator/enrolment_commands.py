@@ -26,6 +26,7 @@ def approve(
     from coordinator import roster
     from coordinator import superlink as flower
     from coordinator.home import Home
+    from protos import signing
 
     home = Home.open(folder)
     fingerprint = fingerprint or typer.prompt(f"the fingerprint that the operator of {request} reads out")
@@ -36,6 +37,10 @@ def approve(
             flower.unregister(home, found.site)
         flower.register(home, found)
     typer.echo(f"approved {found.site}, fingerprint {found.fingerprint}")
+    if found.region_key:
+        typer.echo(
+            f"it is a region, the fingerprint of its coordinator is {signing.fingerprint(found.region_key)}"
+        )
     if not running:
         typer.echo("it is let in when the SuperLink starts")
     typer.echo(f"give it this file: {roster.folder_of(home, found.site) / 'welcome.json'}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from coordinator.arrivals import Arrival
+from coordinator.merge.region import weighted
 from coordinator.merge.state import MergeState, Term, write_sum
 from protos import faults
 from protos.manifest import Manifest
@@ -21,12 +22,21 @@ log = logging.getLogger("onebasin.coordinator")
 
 
 class Folding:
-    """Folds arrivals into the state file, a batch at a time."""
+    """Folds arrivals into the state file, a batch at a time.
 
-    def __init__(self, state: Path, base: Manifest, base_digest: bytes) -> None:
+    Args:
+        state: The merge state's file.
+        base: What updates consist of.
+        base_digest: The base's digest.
+        weighing: What counts once, by the campaign's rules.
+
+    """
+
+    def __init__(self, state: Path, base: Manifest, base_digest: bytes, weighing: str = "sites") -> None:
         self._state = state
         self._base = base
         self._digest = base_digest
+        self._weighing = weighing
         self._worker = ThreadPoolExecutor(1, "fold")
         self._queue: list[Arrival] = []
         self._batch: list[Arrival] = []
@@ -50,7 +60,9 @@ class Folding:
             done, self._batch, self._running = self._batch, [], None
         if self._running is None and self._queue:
             self._batch, self._queue = self._queue, []
-            self._running = self._worker.submit(fold, self._state, self._base, self._digest, self._batch)
+            self._running = self._worker.submit(
+                fold, self._state, self._base, self._digest, self._batch, self._weighing
+            )
         return done
 
     @property
@@ -65,12 +77,17 @@ class Folding:
         self._worker.shutdown(wait=True)
 
 
-def fold(state: Path, base: Manifest, base_digest: bytes, arrivals: list[Arrival]) -> None:
+def fold(
+    state: Path, base: Manifest, base_digest: bytes, arrivals: list[Arrival], weighing: str = "sites"
+) -> None:
     """Add arrivals to the state file: all of them, or none."""
     with ExitStack() as opened:
-        terms: list[tuple[int, Term]] = [(1, opened.enter_context(arrival.update())) for arrival in arrivals]
-        if state.exists():
-            terms.insert(0, (1, opened.enter_context(MergeState(state))))
+        updates: list[Term] = []
+        for arrival in arrivals:
+            update = arrival.update()
+            opened.callback(update.close)
+            updates.append(update)
+        before = opened.enter_context(MergeState(state)) if state.exists() else None
         faults.point("fold-before")
-        write_sum(state, base, base_digest, terms)
+        write_sum(state, base, base_digest, weighted(before, updates, weighing))
         faults.point("fold-after")
