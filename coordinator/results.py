@@ -149,4 +149,5 @@ def _site(folder: CampaignFolder, base: TensorFile, member: Member) -> SiteSumma
         batches=max((found.count for found in statistics.values()), default=0),
         distance_from_base=distance,
         seconds=member.seconds,
+        message=f"a region of {member.models} sites" if region else "",
     )

@@ -16,12 +16,12 @@ from coordinator.merge.midpoint import merged_content, pooled_statistics
 from coordinator.merge.region import update_term, weights
 from coordinator.nesting import Check, Nesting, is_summed
 from protos import dsse, receipts, regions, signing
-from protos.campaign import Campaign
+from protos.campaign import FEWEST_IN_REGION, Campaign
 from protos.digest import file_digest, sha256, short, stream_digest
 from protos.errors import OnebasinError, UpdateRefusedError, VerificationError
 from protos.manifest import STATISTICS
 from protos.merged import PREFIX
-from protos.receipts import BUFFER_RULE, BUFFER_RULES, PARAMETER_RULES, Nested, Proof, Receipt
+from protos.receipts import BUFFER_RULE, BUFFER_RULES, PARAMETER_RULES, Input, Nested, Proof, Receipt
 from protos.tensorfile import TensorFile
 from protos.update_pb2 import RegionSum
 from protos.updatefile import UpdateFile
@@ -137,12 +137,21 @@ def _campaign(receipt: Receipt, campaign: Campaign) -> Check:
         if receipt.rules != campaign.rules
         else "a site in it is no member"
         if not {entry.site for entry in (*receipt.inputs, *receipt.withdrawn)} <= set(campaign.sites)
+        else "a region in it is no region of the campaign, another coordinator's, or larger than agreed"
+        if not all(_is_agreed(entry, campaign) for entry in (*receipt.inputs, *receipt.withdrawn))
         else "too few sites delivered"
         if len(receipt.inputs) + len(receipt.withdrawn) < campaign.rules.minimum_sites
         else ""
     )
     agreed = f"it keeps to campaign {campaign.name} ({short(campaign.digest)})"
     return Check("campaign", not wrong, f"the receipt is not what was agreed: {wrong}" if wrong else agreed)
+
+
+def _is_agreed(entry: Input, campaign: Campaign) -> bool:
+    key = campaign.regions.get(entry.site, b"")
+    return (entry.region.coordinator if entry.region else "") == key.hex() and (
+        not key or FEWEST_IN_REGION <= entry.models <= campaign.rules.most_sites
+    )
 
 
 def _model(receipt: Receipt, model: TensorFile) -> list[Check]:

@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 from region_trees import INSIDE, MODELS, SECURE, put
 
+from client import adapting
 from coordinator.merge.state import MergeState
+from coordinator.merging import last_receipt
+from coordinator.verifying import Evidence, verify
 from coordinator.withdrawing import withdraw
-from onebasin import region
 from protos import audit, receipts
 from protos.campaign import Rules
 from protos.errors import (
@@ -30,8 +32,6 @@ def flat(inside):
     """Return the digest of the merged model of a flat campaign of sites."""
 
     def digest(*names: str) -> str:
-        from coordinator.merging import last_receipt
-
         return last_receipt(inside(*names).folder).merged.digest
 
     return digest
@@ -106,7 +106,7 @@ def test_a_region_can_be_withdrawn_as_a_whole(two_regions, run, flat, tmp_path, 
 
 def test_a_region_that_is_late_is_taken_in_by_a_later_run(inside, build, run, flat):
     regions = {"east": inside("clear", "dusty"), "west": inside("fog", "night")}
-    above = build(regions, rules=Rules(evaluate=False, minimum_sites=1, patience_seconds=300))
+    above = build(regions, rules=Rules(evaluate=False, minimum_sites=1, deadline_seconds=60))
     put(above, "east", regions["east"])
     assert [entry.site for entry in run(above).inputs] == ["east"]
     put(above, "west", regions["west"])
@@ -220,8 +220,6 @@ def test_the_same_sum_twice_is_the_same_update_and_a_merged_one_stays(two_region
 
 
 def test_a_region_adapts_nothing(two_regions):
-    from client import adapting
-
     above, _ = two_regions
     with pytest.raises(AdaptationError, match="east is a region, which adapts nothing"):
         adapting.run(above.joined("east"))
@@ -300,6 +298,20 @@ def test_nested_receipts_are_verified(two_regions, run, onebasin):
     assert "is no receipt of a region in this merge" in err
 
 
+def test_a_receipt_with_a_region_that_was_not_agreed_on_is_told_from_the_campaign(two_regions, run):
+    above, _ = two_regions
+    receipt = run(above)
+    folder, key = above.folder.merged, above.campaign.message.coordinator_key
+    for changes in ({"models": 65}, {"coordinator": "a" * 64}, None):
+        first = receipt.inputs[0]
+        nested = replace(first.region, **changes) if changes else None
+        other = replace(receipt, inputs=(replace(first, region=nested), *receipt.inputs[1:]))
+        (folder / "other.json").write_text(other.signed(above.home.signing_key))
+        verdict = verify(folder / "merged.safetensors", folder / "other.json", key, Evidence(above.campaign))
+        (wrong,) = [check for check in verdict.checks if check.ok is False]
+        assert "a region in it is no region of the campaign, another coordinator's" in wrong.said
+
+
 def test_equal_weights_are_recomputed_too(inside, build, run, onebasin):
     regions = {"east": inside("clear", "dusty"), "west": inside("fog", "night", "rain")}
     above = build(regions, alone=("snow",), rules=EQUAL)
@@ -314,10 +326,3 @@ def test_equal_weights_are_recomputed_too(inside, build, run, onebasin):
     )
     assert code == 0
     assert "recomputed from 3 updates: the same bits" in out
-
-
-def test_a_put_names_what_it_is(two_regions):
-    above, regions = two_regions
-    found = put(above, "west", regions["west"])
-    assert isinstance(found, region.Put)
-    assert found.models == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from random_models import Model, random_model
-from worlds import World, build_world
+from worlds import World
 
 from client import acceptance
 from client.outbox import Outbox
