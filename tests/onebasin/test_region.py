@@ -9,6 +9,7 @@ import pytest
 from region_trees import INSIDE, MODELS, SECURE, put
 
 from client import adapting
+from client.plain_words import rules
 from coordinator.merge.state import MergeState
 from coordinator.merging import last_receipt
 from coordinator.verifying import Evidence, verify
@@ -232,6 +233,24 @@ def test_a_region_that_is_listed_as_a_site_does_not_join(inside, build):
     made = above.home.create("another", above.base, members=keys, rules=Rules())
     with pytest.raises(ConfigurationError, match="lists east as another coordinator's region, or as none"):
         above.sites["east"].join(made.campaign_file, above.base)
+
+
+def test_operators_read_what_a_region_means_before_they_accept(inside, build):
+    world = inside("clear", "dusty", over=False)
+    above = build({"east": world}, alone=("fog",), rules=Rules(weighing="members", most_sites=9))
+    inner = dict(rules(world.campaign, "clear"))
+    assert inner["sent on"].startswith("the sum of all updates may go to a coordinator above")
+    for_site, for_region = dict(rules(above.campaign, "fog")), dict(rules(above.campaign, "east"))
+    assert f"a region of up to 9 sites whose coordinator is {world.home.fingerprint}" in for_site["members"]
+    assert for_site["weighing"].startswith("in the mid-point each member counts once")
+    assert for_region["sends"].startswith("once: sums of its sites' parameters")
+    assert "scores" in for_site
+    assert "scores" not in for_region
+
+
+def test_a_campaign_without_a_region_says_nothing_of_its_size(make_world):
+    with pytest.raises(ConfigurationError, match="but has no region"):
+        make_world(rules=Rules(most_sites=5))
 
 
 # --------------------------------------------------------------------- the commands
