@@ -89,6 +89,13 @@ class Federation:
         """Make another site, which the SuperLink doesn't know yet."""
         return new_site(folder, name, self.home, passphrase=passphrase, address=self.ground.seen_from.get(name))
 
+    def add(self, site: Site) -> None:
+        """Approve a site while the SuperLink is up, and start its SuperNode."""
+        self.sites[site.name] = site
+        (site.keys / "ca.crt").write_bytes((self.home.keys / "ca.crt").read_bytes())
+        superlink.register(self.home, roster.approve(self.home, site.request_path, site.request().fingerprint))
+        self.start_node(site.name)
+
     def kill_node(self, name: str) -> None:
         """Kill -9 a site's SuperNode; whoever watches it starts it again."""
         watcher = psutil.Process(self.processes.pid(name))
@@ -138,12 +145,22 @@ class Federation:
 
 
 @contextmanager
-def federation(folder: Path, ground: Ground | None = None) -> Iterator[Federation]:
-    """Start a SuperLink and three SuperNodes, and end them, with all that they started.
+def federation(
+    folder: Path,
+    ground: Ground | None = None,
+    *,
+    sites: tuple[str, ...] = SITES,
+    absent: tuple[str, ...] = (ABSENT,),
+    weights: Path | None = None,
+) -> Iterator[Federation]:
+    """Start a SuperLink and SuperNodes, and end them, with all that they started.
 
     Args:
         folder: An empty folder; those of the coordinator and of sites may be in it.
         ground: What it stands on.
+        sites: Those whose SuperNodes are started.
+        absent: Those that are registered, and whose SuperNodes never run.
+        weights: The base, if one is there; else a small one is trained.
 
     """
     ground = ground or Ground()
@@ -154,16 +171,17 @@ def federation(folder: Path, ground: Ground | None = None) -> Iterator[Federatio
         fleet_address=f"{ground.address}:{free_port()}",
         submit=SubmitSettings(at_once=2, part_mebibytes=1),
     )
-    weights = folder / "base.safetensors"
-    base.make(base.recipe(steps=3, images=8), weights, cache=False, say=lambda line: None, threads=1)
+    if weights is None:
+        weights = folder / "base.safetensors"
+        base.make(base.recipe(steps=3, images=8), weights, cache=False, say=lambda line: None, threads=1)
     with Processes() as processes:
         found = Federation(folder, home, weights, {}, processes, ground)
-        for name in (*SITES, ABSENT):
+        for name in (*sites, *absent):
             site = found.sites[name] = found.new_site(folder / name, name)
             roster.approve(home, site.request_path, site.request().fingerprint)
         found.start_superlink()
         _wait(lambda: superlink.is_running(home), processes)
-        for name in SITES:
+        for name in sites:
             path = roster.folder_of(home, name) / "node-id"
             _wait(path.exists, processes)
             found.start_node(name)

@@ -94,7 +94,7 @@ def start(joined: Joined) -> bool:
         Whether a process was started.
 
     """
-    if Outbox(joined).ready or Outbox(joined).cleared:
+    if Outbox(joined).ready or Outbox(joined).cleared or joined.is_region:
         return False
     files.make_folder(joined.folder)
     try:
@@ -136,6 +136,11 @@ def run(joined: Joined, lock: int | None = None) -> None:
 
     """
     acceptance.check(joined)
+    if joined.is_region:
+        raise AdaptationError(
+            f"{joined.site.name} is a region, which adapts nothing: its update is the sum of its sites'",
+            "make it: onebasin region sum",
+        )
     if lock is not None:
         os.set_inheritable(lock, False)  # workers of this process must not keep the lock alive
         _sign(lock, str(os.getpid()))

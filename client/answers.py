@@ -168,7 +168,7 @@ def _answer(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer
     if kind == "hello":
         return pb.Reply(hello=_hello(joined, request.hello, node_id)), {}
     if kind == "adapt":
-        if joined.site.settings.resources.adapting != SCHEDULED:
+        if joined.site.settings.resources.adapting != SCHEDULED and not joined.is_region:
             adapting.start(joined)
         return pb.Reply(progress=progress(joined)), {}
     if kind == "cancel":
@@ -180,6 +180,8 @@ def _answer(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer
         return _submit(joined, request.submit)
     if kind == "sum":
         return pb.Reply(summed=_sum(joined, request.sum)), {}
+    if kind in ("evaluate", "measure") and joined.is_region:
+        raise ForbiddenError(f"region {joined.site.name} has no images")
     if kind == "evaluate":
         return pb.Reply(evaluation=_evaluate(joined, request.evaluate)), {}
     if kind == "measure":
@@ -195,8 +197,10 @@ def progress(joined: Joined) -> pb.Progress:
     """Return what a coordinator may know of how far this site is."""
     status = adapting.status(joined)
     state, eta = status.state, status.eta
-    if state in ("idle", "stopped") and joined.site.settings.resources.adapting == SCHEDULED:
-        # It waits for its hours. To the coordinator that is no crash, nor a reason to ask every few seconds.
+    waits = joined.is_region or joined.site.settings.resources.adapting == SCHEDULED
+    if state in ("idle", "stopped") and waits:
+        # It waits for its hours, or for sites of its own. To the coordinator that is no crash, nor a reason to ask
+        # every few seconds.
         state, eta = "adapting", max(eta, _WAITING)
     found = pb.Progress(
         state=_STATES[state],

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
 from client.site import Joined
-from protos import boundary, faults, files, flower, signing, updatefile
+from protos import boundary, faults, files, flower, regions, signing, updatefile
 from protos import update_pb2 as pb
 from protos.boundary import Array, BatchNorm
 from protos.errors import ConfigurationError, ModelFileError, StorageError, UpdateRefusedError
-from protos.tensorfile import TensorFile, write_tensors
+from protos.manifest import TensorSpec
+from protos.tensorfile import Content, TensorFile, write_tensors
 from protos.updatefile import UpdateFile
 
+Describe = Callable[[Mapping[str, bytes]], pb.UpdateHeader]
+"""Makes an update's header of the digests of its parameters."""
 _SAME = "adapt the campaign's base without changing its architecture"
 
 
@@ -110,11 +113,49 @@ class Outbox:
             files.make_folder(self.model.parent)
             _write_model(self.model, base, state)
             faults.point("outbox-model")
+        return self._signed(header, "adapted")
+
+    def store_sums(self, specs: Mapping[str, TensorSpec], content: Content, describe: Describe) -> bytes:
+        """Make a region's update of its sites' sums, sign it and keep it in place of one that is there.
+
+        Args:
+            specs: What its parameters travel as.
+            content: Yields each parameter's sums.
+            describe: Makes the header of the digests of what was written.
+
+        Returns:
+            The update's digest.
+
+        Raises:
+            ConfigurationError: The one that is there is merged already.
+            UpdateRefusedError: It is no sum that may leave.
+            StorageError: The disk is full.
+
+        """
+        site, campaign = self.joined.site, self.joined.campaign
+        if self.cleared or (self.joined.folder / "receipt.json").exists():
+            raise ConfigurationError(
+                f"the update of {site.name} for campaign {campaign.name} is merged already",
+                "a region sends one sum in a campaign: join another one",
+            )
+        files.make_folder(self.model.parent)
+        fresh = self.model.with_name("sums.safetensors")
+        try:
+            header = describe(write_tensors(fresh, specs, content))
+            self._header.unlink(missing_ok=True)
+            fresh.replace(self.model)
+        finally:
+            fresh.unlink(missing_ok=True)
+        return self._signed(header, "summed")
+
+    def _signed(self, header: pb.UpdateHeader, event: str) -> bytes:
+        """Sign a header and keep it: from then on the update is there; return its digest."""
+        site, campaign = self.joined.site, self.joined.campaign
         envelope = signing.signed(signing.UPDATE, header, site.signing_key)
         files.write(self._header, envelope.SerializeToString(deterministic=True))
         faults.point("outbox-header")
         digest = signing.digest(envelope)
-        site.audit.note("adapted", campaign=campaign.digest.hex(), digest=digest.hex())
+        site.audit.note(event, campaign=campaign.digest.hex(), digest=digest.hex())
         return digest
 
     def envelope(self) -> pb.Signed:
@@ -152,7 +193,8 @@ class Outbox:
 
         """
         site = self.joined.site.name
-        listed = {parameter.name: parameter for parameter in self.header().parameters}
+        header = self.header()
+        listed, models = {one.name: one for one in header.parameters}, regions.standing(header).models
         wanted = list(names)
         for name in wanted:
             if name not in listed:
@@ -162,7 +204,7 @@ class Outbox:
         with TensorFile(self.model) as file:
             raw = flower.joined([(file, wanted)])
             for name, content in flower.split(raw, file.manifest.tensors, wanted, f"site {site}"):
-                boundary.check_parameter(listed[name], content, site)
+                boundary.check_parameter(listed[name], content, site, models)
         return raw
 
     def export(self, path: Path) -> bytes:

@@ -37,19 +37,29 @@ def rules(campaign: Campaign, site: str) -> list[tuple[str, str]]:
         ("campaign", campaign.name),
         ("digest", campaign.digest.hex()),
         ("base", f"{message.base_digest.hex()} ({message.model}, {message.classes} classes)"),
-        ("members", ", ".join(f"{name} ({signing.fingerprint(key)})" for name, key in campaign.keys.items())),
+        ("members", ", ".join(_member(campaign, name) for name in campaign.sites)),
         ("quorum", f"{said.minimum_sites} of {len(campaign.sites)} sites must deliver, or nothing is merged"),
         ("deadline", f"{_duration(said.deadline_seconds)} from its first run; {_AT_DEADLINE[said.at_deadline]}"),
         ("patience", f"a site that is silent for {_duration(said.patience_seconds)} is given up"),
-        ("sends", f"once: the {said.copy}'s parameters and BatchNorm statistics, signed by site {site}"),
+        ("sends", f"once: {_sent(campaign, site)}"),
         ("privacy", f"{said.privacy}: {_PRIVACY[said.privacy]}{_unless(campaign)}"),
         ("code", _code(said.code_digest)),
     ]
     if said.required:
         found.append(("required", f"without {', '.join(said.required)} nothing is merged"))
+    if said.weighing == "members":
+        found.append(
+            ("weighing", "in the mid-point each member counts once, however many sites a region stands for")
+        )
+    elif campaign.regions:
+        found.append(("weighing", "in the mid-point each site counts once, a region as many as it stands for"))
+    if said.send_on:
+        found.append(
+            ("sent on", "the sum of all updates may go to a coordinator above this one, to be merged there")
+        )
     if said.compare_single_models:
         found.append(("note", "other members get to see this site's model (compare_single_models)"))
-    if said.evaluate:
+    if said.evaluate and site not in campaign.regions:
         found.append(
             ("scores", "the merged model is judged on this site's held-out images; counts of pixels leave")
         )
@@ -60,7 +70,7 @@ def rules(campaign: Campaign, site: str) -> list[tuple[str, str]]:
     return found
 
 
-def leaves(campaign: Campaign, address: str) -> list[str]:
+def leaves(campaign: Campaign, address: str, site: str) -> list[str]:
     """Say all that leaves a site in a campaign, and to whom: one sentence each."""
     said = campaign.rules
     whom = f"the coordinator at {address} ({signing.fingerprint(campaign.message.coordinator_key)})"
@@ -81,6 +91,14 @@ def leaves(campaign: Campaign, address: str) -> list[str]:
             "Beside it: keys that are made for this sum alone, shares of two secrets, each encrypted to another "
             "member, and signatures for who takes part.",
         )
+    if site in campaign.regions:
+        found[0] = (
+            f"The update below goes to {whom}, and to nobody else: sums over this region's sites, how many "
+            "they are, and for each a token that only who knows the site's public key can tell. No site's name or "
+            "model is in it."
+        )
+    if said.send_on:
+        found.append("After the merge: the sum of all updates may go from the coordinator to one above it.")
     if said.compare_single_models:
         found[0] = f"The update below goes to {whom}, and from there this site's model to the other members."
     if said.buffers in MEASURED:
@@ -88,12 +106,26 @@ def leaves(campaign: Campaign, address: str) -> list[str]:
             "After the merge: the merged model's BatchNorm means, variances and batch counts on this site's own "
             f"images; {_SEEN[said.buffers]}."
         )
-    if said.evaluate:
+    if said.evaluate and site not in campaign.regions:
         found.append(
             "After the merge: confusion matrices of held-out images (counts of pixels), and how many they are."
         )
     found.append("What the merged model itself tells about this site's images is not protected by any of this.")
     return found
+
+
+def _member(campaign: Campaign, name: str) -> str:
+    found = f"{name} ({signing.fingerprint(campaign.keys[name])})"
+    if name not in campaign.regions:
+        return found
+    whose = signing.fingerprint(campaign.regions[name])
+    return f"{found}, a region of up to {campaign.rules.most_sites} sites whose coordinator is {whose}"
+
+
+def _sent(campaign: Campaign, site: str) -> str:
+    if site in campaign.regions:
+        return f"sums of its sites' parameters and BatchNorm statistics ({campaign.rules.copy}), signed by {site}"
+    return f"the {campaign.rules.copy}'s parameters and BatchNorm statistics, signed by site {site}"
 
 
 def _unless(campaign: Campaign) -> str:

@@ -23,7 +23,7 @@ from client.outbox import Outbox
 from client.plain_words import leaves
 from client.site import Joined
 from client.summing import Summing
-from protos import dtypes, files, securesum_pb2, signing, update_pb2
+from protos import dtypes, files, regions, securesum_pb2, signing, update_pb2
 from protos import messages_pb2 as pb
 from protos.campaign import COPIES, SECURE_SUM
 from protos.errors import AdaptationError, SecureSumError
@@ -131,13 +131,21 @@ def preview(joined: Joined) -> Preview:
         "versions": ", ".join(f"{entry.name} {entry.version}" for entry in header.versions),
         "signature": outbox.envelope().signature.hex(),
     }
+    if joined.is_region:
+        standing = regions.standing(header)
+        fields |= {
+            "models": str(standing.models),
+            "receipt": standing.receipt.hex(),
+            "sites": ", ".join(sorted(standing.sites)),
+        }
+    statistics = regions.statistics(header)
     return Preview(
         digest=outbox.digest().hex(),
         fields=fields,
         parameters=tuple(map(_tensor, header.parameters)),
-        layers=tuple(Layer(entry.layer, len(entry.mean), entry.count) for entry in header.batch_norms),
+        layers=tuple(Layer(layer, len(found.mean), found.count) for layer, found in statistics.items()),
         header_bytes=len(signing.encode(pb.Reply(header=outbox.envelope()))),
-        sentences=tuple(leaves(joined.campaign, joined.site.address)),
+        sentences=tuple(leaves(joined.campaign, joined.site.address, joined.site.name)),
     )
 
 
@@ -209,7 +217,7 @@ def _masked(joined: Joined, outbox: Outbox) -> Preview:
         ),
         layers=(),
         header_bytes=len(reply),
-        sentences=tuple(leaves(joined.campaign, joined.site.address)),
+        sentences=tuple(leaves(joined.campaign, joined.site.address, joined.site.name)),
         masked=True,
     )
 

@@ -46,7 +46,14 @@ class Site:
 
     @classmethod
     def init(
-        cls, folder: Path, name: str, *, address: str = "", domain: str = "", passphrase: bytes | None = None
+        cls,
+        folder: Path,
+        name: str,
+        *,
+        address: str = "",
+        domain: str = "",
+        passphrase: bytes | None = None,
+        region: bytes = b"",
     ) -> Site:
         """Make a site: its folder, settings and keys. Private keys never leave it.
 
@@ -56,6 +63,7 @@ class Site:
             address: Host and port of the SuperLink, if not what the coordinator's welcome will say.
             domain: Of the built-in scenes; if empty, the settings have a place for folders of images.
             passphrase: Encrypts the private keys.
+            region: Of a region, the Ed25519 public key of its coordinator; it has no images then.
 
         Raises:
             ConfigurationError: The name is none, or there is a site already.
@@ -76,9 +84,9 @@ class Site:
         else:  # as Flower reads it
             files.write(site.node_key, _openssh(node), mode=0o600)
         files.write(site.node_key.with_suffix(".pub"), public)
-        files.write(site.settings_path, site_file.content(name, address, domain))
+        files.write(site.settings_path, site_file.content(name, address, domain, region=bool(region)))
         agreed = agreement.public_key().public_bytes_raw()
-        request = Request(name, signing.public_bytes(signing_key), agreed, public.decode())
+        request = Request(name, signing.public_bytes(signing_key), agreed, public.decode(), region)
         request.write(site.request_path, signing_key)
         audit = Audit(site.folder, lambda: signing_key)  # which may have a passphrase from now on
         audit.note("made", site=name, key=request.signing_key.hex())
@@ -231,6 +239,11 @@ class Site:
                 f"campaign {campaign.name} lists another key agreement key for site {self.name} than this site's",
                 "send the coordinator this site's request.json again",
             )
+        if campaign.regions.get(self.name, b"") != self.request().region_key:
+            raise ConfigurationError(
+                f"campaign {campaign.name} lists {self.name} as another coordinator's region, or as none",
+                "send the coordinator this region's request.json again, and have it lay the campaign down anew",
+            )
         joined = Joined(self, campaign)
         check_base(base_file, campaign)
         files.make_folder(joined.folder)
@@ -318,6 +331,11 @@ class Joined:
     def folder(self) -> Path:
         """Where it is kept."""
         return self.site.folder / "campaigns" / short(self.campaign.digest)
+
+    @property
+    def is_region(self) -> bool:
+        """Whether it is a region that joined: a coordinator, with sums of its sites and no images of its own."""
+        return self.site.name in self.campaign.regions
 
     @property
     def base(self) -> Path:

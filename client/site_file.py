@@ -39,17 +39,24 @@ layout = "folder"
 folder = "/data/own"
 split = "train"
 """
+_REGION = """
+# A region adapts to no images: its update is the sum of its coordinator's campaign (onebasin region sum), and what
+# stands here about images is not looked at.
+[data]
+domain = "clear"
+"""
 
 
-def content(name: str, address: str, domain: str) -> str:
+def content(name: str, address: str, domain: str, *, region: bool = False) -> str:
     """Return the content of a new site's settings.
 
     Args:
         name: The site's name.
         address: Host and port of the SuperLink; empty: as the coordinator's welcome will say.
         domain: Of the built-in scenes; empty: a place for folders of images.
+        region: Whether it is a region, which has none.
 
     """
-    data = _SCENES.format(domain=domain) if domain else _FOLDERS
+    data = _REGION if region else _SCENES.format(domain=domain) if domain else _FOLDERS
     superlink = _SUPERLINK.format(address=address) if address else ""
     return _TEMPLATE.format(name=name, superlink=superlink, data=data)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
+from coordinator.merge.region import RegionUpdate, update_term
 from coordinator.merge.state import Update
-from protos import boundary, faults, files, flower, signing
+from protos import boundary, faults, files, flower, regions, signing
 from protos import update_pb2 as pb
 from protos.assembly import Assembly, Specs
 from protos.campaign import Campaign
@@ -40,6 +41,7 @@ class Arrival:
         header: What the site signed.
         digest: The update's digest.
         missing: The parameters that are not there yet.
+        standing: What it stands for: one site's model, or a region's.
 
     Raises:
         UpdateRefusedError: The header is not signed by the site, or breaks a rule.
@@ -50,11 +52,13 @@ class Arrival:
         self.site = site
         self.folder = folder
         self.header = signing.opened(envelope, signing.UPDATE, campaign.keys[site], pb.UpdateHeader, site)
-        boundary.check_header(self.header, campaign, base, site)
+        regions.check_header(self.header, campaign, base, site)
         self.digest = signing.digest(envelope)
         self._listed = {parameter.name: parameter for parameter in self.header.parameters}
-        self._base = base
-        self._assembly = Assembly(self.model, base.parameters)
+        self._key = campaign.keys[site]
+        self.standing = regions.standing(self.header, self._key)
+        self._specs = regions.specs(campaign, base, site)
+        self._assembly = Assembly(self.model, self._specs)
         files.make_folder(folder)
         files.write(folder / "update.binpb", envelope.SerializeToString(deterministic=True))
         self.missing = set(self._listed) - self._whole()
@@ -73,7 +77,7 @@ class Arrival:
     @property
     def nbytes(self) -> int:
         """Bytes of all its parameters."""
-        return sum(spec.nbytes for spec in self._base.parameters.values())
+        return sum(spec.nbytes for spec in self._specs.values())
 
     def take(self, raw: bytes | memoryview, wanted: list[str]) -> None:
         """Check parameters and write them down.
@@ -87,9 +91,9 @@ class Arrival:
             StorageError: The disk is full.
 
         """
-        tensors = dict(flower.split(raw, self._base.tensors, wanted, f"site {self.site}"))
+        tensors = dict(flower.split(raw, self._specs, wanted, f"site {self.site}"))
         for name, content in tensors.items():
-            boundary.check_parameter(self._listed[name], content, self.site)
+            boundary.check_parameter(self._listed[name], content, self.site, self.standing.models)
         self._assembly.write(tensors)
         faults.point("arrival-part")
         self.missing -= tensors.keys()
@@ -98,7 +102,7 @@ class Arrival:
         """Find what an earlier conversation left, of this very update: anything else contradicts its header."""
         try:
             with TensorFile(self.model) as file:
-                if file.manifest.parameters == self._base.parameters:
+                if file.manifest.tensors == self._specs:
                     return {name for name in self._listed if self._holds(file, name)}
         except ModelFileError:
             pass
@@ -107,14 +111,16 @@ class Arrival:
 
     def _holds(self, file: TensorFile, name: str) -> bool:
         try:
-            boundary.check_parameter(self._listed[name], memoryview(file.read(name).tobytes()), self.site)
+            boundary.check_parameter(
+                self._listed[name], memoryview(file.read(name).tobytes()), self.site, self.standing.models
+            )
         except UpdateRefusedError:
             return False
         return True
 
-    def update(self) -> Update:
+    def update(self) -> Update | RegionUpdate:
         """Open it as a term of the merge; only when nothing is missing."""
-        return Update(TensorFile(self.model), boundary.statistics(self.header), self.digest, self.site)
+        return update_term(TensorFile(self.model), self.header, self.digest, self._key)
 
     def forget(self) -> None:
         """Drop the parameters. The header stays: it says what was merged."""

@@ -15,15 +15,17 @@ from coordinator.folding import Folding
 from coordinator.greeting import Greeted
 from coordinator.home import CampaignFolder
 from coordinator.members import Member, State, error_word, refusal, refusal_word
+from coordinator.merge.region import check_room
 from coordinator.merge.state import MergeState
 from coordinator.merging import last_receipt
 from coordinator.pacing import pause
 from protos import messages_pb2 as pb
-from protos import update_pb2
+from protos import regions, update_pb2
 from protos.assembly import Specs, parts
 from protos.campaign import SECURE_SUM
 from protos.errors import BaseMismatchError, QuorumError, SignatureError, UpdateRefusedError
 from protos.manifest import Manifest
+from protos.regions import Standing
 
 _WANTED = {True: "header", False: "parameters"}
 MAX_RESTARTS = 3
@@ -108,7 +110,8 @@ class Collecting:
             inside = state.digests
         receipt = last_receipt(self._folder)
         self._merged_before = receipt is not None
-        named = {entry.site: bytes.fromhex(entry.digest) for entry in receipt.inputs} if receipt else {}
+        listed = {entry.site: entry for entry in receipt.inputs} if receipt else {}
+        named = {site: bytes.fromhex(entry.digest) for site, entry in listed.items()}
         if self._summed and receipt is None:
             named = attempt.digests(self._folder.sum_record)
         withdrawn = {entry.site for entry in receipt.withdrawn} if receipt else set()
@@ -117,6 +120,9 @@ class Collecting:
             header, digest = kept or (None, named.get(member.site, b""))
             if digest.hex() in inside:
                 member.header, member.digest, member.state = header, digest, State.MERGED
+                member.models = listed[member.site].models if member.site in listed else 1
+                if header is not None:
+                    member.models = regions.standing(header).models
                 if not self._keep:
                     Arrival.model_in(self._arrival(member.site)).unlink(missing_ok=True)
                 self.events.note("already-folded", member.site, digest=member.digest.hex())
@@ -168,7 +174,7 @@ class Collecting:
             member.arrival = None
             # With something of it here already, its header has to say what is missing.
             kept = Arrival.model_in(self._arrival(member.site)).exists()
-            member.parts = [] if kept else self._parts(self._base.parameters)
+            member.parts = [] if kept else self._parts(self._specs(member.site))
             first = [] if kept else member.parts.pop(0)
             self.events.note("asked", member.site)
             return pb.Request(submit=pb.Submit(header=True, parameters=first))
@@ -301,15 +307,48 @@ class Collecting:
     def _take_header(self, member: Member, envelope: update_pb2.Signed) -> None:
         arrival = Arrival(self._arrival(member.site), self.campaign, self._base, member.site, envelope)
         member.arrival, member.header, member.digest = arrival, arrival.header, arrival.digest
+        self._check_apart(member, arrival.standing)
+        member.models = arrival.standing.models
         self.events.note("header", member.site, digest=arrival.digest.hex())
 
     def _take_up(self, member: Member, arrival: Arrival) -> None:
         """Go on with an update of which parts came before."""
-        missing = {name: spec for name, spec in self._base.parameters.items() if name in arrival.missing}
+        missing = {name: spec for name, spec in self._specs(member.site).items() if name in arrival.missing}
         member.parts = self._parts(missing)
         left = sum(spec.nbytes for spec in missing.values())
         self.events.note("taken-up", member.site, bytes=arrival.nbytes - left, left=left)
         self._complete(member, arrival)
+
+    def _check_apart(self, member: Member, standing: Standing) -> None:
+        """Make sure that no site counts twice, and that the sum has room for all that is there.
+
+        Raises:
+            UpdateRefusedError: A site in the update is a member itself, or in another's update.
+            MergeRangeError: There is no room.
+
+        """
+        if not self.campaign.regions:
+            return
+        others = [other for other in self.members.values() if other is not member and other.models]
+        inside = {other.site: regions.standing(other.header).sites for other in others if other.header}
+        for site in self.campaign.sites:
+            if site not in self.campaign.regions and site != member.site:
+                inside[site] = regions.tokens(self.campaign, [site])
+        twice = next((site for site, found in inside.items() if found & standing.sites), "")
+        if not twice and self._folder.state.exists():  # of an earlier run's headers nothing may be left
+            with MergeState(self._folder.state) as state:
+                twice = "the merge" if state.sites & standing.sites else ""
+        if twice:
+            raise UpdateRefusedError(
+                f"{self._whose(member.site)}: a site in its update is in {self._whose(twice)} as well",
+                "each site counts once: leave it out on one side",
+                site=member.site,
+            )
+        check_room([standing.models, *(other.models for other in others)], self.rules.weighing)
+
+    def _whose(self, name: str) -> str:
+        kind = "region " if name in self.campaign.regions else "site " if name in self.campaign.sites else ""
+        return f"{kind}{name}"
 
     def _take_part(self, member: Member, answer: Answer) -> None:
         if member.arrival is None:
@@ -437,13 +476,18 @@ class Collecting:
     def _refuse(self, member: Member, reason: str, word: str) -> None:
         """Give a member up for what it did or sent; the word is one of `members.WORDS`."""
         self._move(member, State.REFUSED, reason)
+        member.models = 0
         if member.arrival is not None:
             clear(member.arrival.folder)
         self.events.note("refused", member.site, message=reason, reason=word)
 
     def _miss(self, member: Member, reason: str) -> None:
         self._move(member, State.MISSING, reason)  # what came of its update is kept, for another run
+        member.models = 0
         self.events.note("missing", member.site, message=reason)
+
+    def _specs(self, site: str) -> Specs:
+        return regions.specs(self.campaign, self._base, site)
 
     def _parts(self, specs: Specs) -> list[list[str]]:
         return list(parts(specs, self._submit.part_mebibytes << 20))

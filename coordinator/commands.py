@@ -102,6 +102,20 @@ def create(
     privacy: Annotated[
         str, typer.Option(help="What the coordinator learns of one site: sealed (nobody else does) or secure-sum.")
     ] = "sealed",
+    weighing: Annotated[
+        str,
+        typer.Option(
+            help="What counts once in the mid-point: `sites` (a region as many as it stands for), or `members` (a "
+            "region as much as a site)."
+        ),
+    ] = "sites",
+    most_sites: Annotated[
+        int, typer.Option(min=0, help="Sites that a region may stand for at most; 0: 64 if there is a region.")
+    ] = 0,
+    send_on: Annotated[
+        bool,
+        typer.Option("--send-on", help="Let the sum of all updates be sent on to a coordinator above this one."),
+    ] = False,
 ) -> None:
     """Lay down a campaign: its base, its members, its rules."""
     from coordinator import roster
@@ -122,6 +136,9 @@ def create(
         privacy=privacy,
         at_deadline=at_deadline,
         required=tuple(require or ()),
+        weighing=weighing,
+        most_sites=most_sites,
+        send_on=send_on,
     )
     made = home.create(name, base, members={n: found.keys for n, found in members.items()}, rules=rules)
     typer.echo(f"campaign {name}: {made.campaign.digest.hex()}")

@@ -26,12 +26,17 @@ def approve(
     from coordinator import roster
     from coordinator.admitting import admit
     from coordinator.home import Home
+    from protos import signing
 
     home = Home.open(folder)
     fingerprint = fingerprint or typer.prompt(f"the fingerprint that the operator of {request} reads out")
     admitted = admit(home, request, fingerprint, renew=renew)
     found = admitted.request
     typer.echo(f"approved {found.site}, fingerprint {found.fingerprint}")
+    if found.region_key:
+        typer.echo(
+            f"it is a region, the fingerprint of its coordinator is {signing.fingerprint(found.region_key)}"
+        )
     if not admitted.let_in:
         typer.echo("it is let in when the SuperLink starts")
     typer.echo(f"give it this file: {roster.folder_of(home, found.site) / 'welcome.json'}")

@@ -55,6 +55,10 @@ class Evaluating(Asking):
         measured: Measured,
     ) -> None:
         self._rules = folder.campaign.rules
+        members = [
+            member for member in members if member.site not in folder.campaign.regions
+        ]  # they have no images
+        self._regions = bool(folder.campaign.regions)
         self._singles = [member for member in members if member.state is State.MERGED]
         kept = all(Arrival.model_in(folder.arrivals / member.site).exists() for member in self._singles)
         self._comparing = self._rules.compare_single_models and kept  # not again, once they are dropped
@@ -115,7 +119,7 @@ class Evaluating(Asking):
         single = {m.site: boundary.statistics(m.header) for m in self._singles if m.header is not None}
         with MergeState(folder.state) as state:
             sets: dict[str, Statistics] = {POOLED: pooled_statistics([(1, state)], base)}
-        if len(single) == len(self._singles):  # else they were dropped after an earlier run
+        if len(single) == len(self._singles) and not self._regions:  # else they were dropped after an earlier run
             sets[AVERAGED] = {layer: uniform([found[layer] for found in single.values()]) for layer in base.layers}
         if self._comparing:
             sets.update({f"site:{site}": found for site, found in single.items()})

@@ -12,7 +12,7 @@ AUDITED = frozenset(
     {
         *("connected", "stranger", "arrived", "refused", "missing", "folded", "merged", "evaluating", "evaluated"),
         *("not-evaluated", "forgotten", "withdrawn", "completed", "summing", "dropped-out", "sum-given-up"),
-        *("corrected", "cancelled", "stopped", "not-stopped", "receipted"),
+        *("corrected", "cancelled", "stopped", "not-stopped", "receipted", "sent-on"),
     }
 )
 """Events that go into the audit log too: not how far somebody is, but what came, went or was decided."""

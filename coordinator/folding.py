@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from coordinator.arrivals import Arrival
+from coordinator.merge.region import weighted
 from coordinator.merge.state import MergeState, Term, write_sum
 from protos import faults
 from protos.manifest import Manifest
@@ -24,15 +25,22 @@ log = logging.getLogger("onebasin.coordinator")
 class Folding:
     """Folds arrivals into the state file, a batch at a time.
 
+    Args:
+        state: The merge state's file.
+        base: What updates consist of.
+        base_digest: The base's digest.
+        weighing: What counts once, by the campaign's rules.
+
     Attributes:
         seconds: What folding the last batch took.
 
     """
 
-    def __init__(self, state: Path, base: Manifest, base_digest: bytes) -> None:
+    def __init__(self, state: Path, base: Manifest, base_digest: bytes, weighing: str = "sites") -> None:
         self._state = state
         self._base = base
         self._digest = base_digest
+        self._weighing = weighing
         self._worker = ThreadPoolExecutor(1, "fold")
         self._queue: list[Arrival] = []
         self._batch: list[Arrival] = []
@@ -57,7 +65,9 @@ class Folding:
             done, self._batch, self._running = self._batch, [], None
         if self._running is None and self._queue:
             self._batch, self._queue = self._queue, []
-            self._running = self._worker.submit(fold, self._state, self._base, self._digest, self._batch)
+            self._running = self._worker.submit(
+                fold, self._state, self._base, self._digest, self._batch, self._weighing
+            )
         return done
 
     @property
@@ -72,14 +82,19 @@ class Folding:
         self._worker.shutdown(wait=True)
 
 
-def fold(state: Path, base: Manifest, base_digest: bytes, arrivals: list[Arrival]) -> float:
+def fold(
+    state: Path, base: Manifest, base_digest: bytes, arrivals: list[Arrival], weighing: str = "sites"
+) -> float:
     """Add arrivals to the state file, all of them or none; return the seconds that it took."""
     began = time.monotonic()
     with ExitStack() as opened:
-        terms: list[tuple[int, Term]] = [(1, opened.enter_context(arrival.update())) for arrival in arrivals]
-        if state.exists():
-            terms.insert(0, (1, opened.enter_context(MergeState(state))))
+        updates: list[Term] = []
+        for arrival in arrivals:
+            update = arrival.update()
+            opened.callback(update.close)
+            updates.append(update)
+        before = opened.enter_context(MergeState(state)) if state.exists() else None
         faults.point("fold-before")
-        write_sum(state, base, base_digest, terms)
+        write_sum(state, base, base_digest, weighted(before, updates, weighing))
         faults.point("fold-after")
     return time.monotonic() - began

@@ -74,6 +74,7 @@ class Member:
         parts: Parts of it that are still to be asked for.
         header: The header of its update, once merged; None if it was dropped after an earlier run.
         digest: The update's digest.
+        models: How many sites' models are in it; 0 if it isn't here.
         seconds: Time from the start of the run until it was merged.
         reason: Why it is refused, missing or withdrawn.
 
@@ -90,6 +91,7 @@ class Member:
     parts: list[list[str]] = field(default_factory=list)
     header: update_pb2.UpdateHeader | None = None
     digest: bytes = b""
+    models: int = 0
     seconds: float = 0.0
     reason: str = ""
 

@@ -17,14 +17,14 @@ from coordinator.receipted import MODEL as MODEL
 from coordinator.receipted import PROOFS, SUPERSEDED
 from coordinator.receipted import RECEIPT as RECEIPT
 from coordinator.receipted import last_receipt as last_receipt
-from protos import boundary, files
+from protos import boundary, files, regions
 from protos import merged as merged_file
 from protos.audit import Anchor
 from protos.boundary import BatchNorm, Statistics
 from protos.digest import model_digest, parameters_digest, stream_digest
 from protos.errors import ModelFileError
 from protos.manifest import Manifest
-from protos.receipts import BUFFER_RULE, BUFFER_RULES, PARAMETER_RULE, Input, Merged, Receipt
+from protos.receipts import BUFFER_RULE, BUFFER_RULES, PARAMETER_RULES, Input, Merged, Nested, Receipt
 from protos.tensorfile import TensorFile
 
 
@@ -70,14 +70,23 @@ def _publish(folder: CampaignFolder, base: TensorFile, members: list[Member], me
         before = last_receipt(folder)
         updates = {member.site: member.digest.hex() for member in merged}
         content = Content(
-            inputs=tuple(
-                Input(site, digest, measured.digests.get(site, b"").hex()) for site, digest in updates.items()
-            ),
+            inputs=tuple(_input(folder, member, before, measured) for member in merged),
             withdrawn=before.withdrawn if before else (),
             audit=folder.home.audit.note("merging", campaign=folder.path.name, updates=updates),
             measured=measured,
         )
         return write(making / publishing.MERGED, folder, base, state, content)
+
+
+def _input(folder: CampaignFolder, member: Member, before: Receipt | None, measured: Measured) -> Input:
+    """Say what a member's update is; by its header or, once that is dropped, by the receipt before."""
+    site, region, campaign = member.site, None, folder.campaign
+    if site in campaign.regions and member.header is not None:
+        found = regions.standing(member.header)
+        region = Nested(found.receipt.hex(), campaign.regions[site].hex(), found.models)
+    elif before is not None:
+        region = next((entry.region for entry in before.inputs if entry.site == site), None)
+    return Input(site, member.digest.hex(), measured.digests.get(site, b"").hex(), region)
 
 
 def pooled_measured(measured: Measured) -> dict[str, BatchNorm]:
@@ -164,9 +173,9 @@ def write(target: Path, folder: CampaignFolder, base: TensorFile, state: MergeSt
             inputs=content.inputs,
             withdrawn=content.withdrawn,
             supersedes=before.digest if before else "",
-            parameter_rule=PARAMETER_RULE,
+            parameter_rule=PARAMETER_RULES[campaign.rules.weighing],
             buffer_rule=BUFFER_RULES[campaign.rules.buffers] if found else BUFFER_RULE,
-            models=state.models,
+            models=sum(entry.models for entry in content.inputs),
             merged=merged,
             audit=content.audit,
             created_unix=int(time.time()),

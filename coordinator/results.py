@@ -17,7 +17,7 @@ from coordinator.report.model import CampaignSummary, Divergence, Merged, PairDi
 from coordinator.report.model import Score as ReportedScore
 from coordinator.report.palette import CITYSCAPES, KIND_NAMES
 from coordinator.report.verdict import conclude
-from protos import boundary
+from protos import regions
 from protos.campaign import BUFFERS, SECURE_SUM
 from protos.receipts import Receipt
 from protos.tensorfile import TensorFile
@@ -103,11 +103,11 @@ def class_names(classes: int) -> list[str]:
 def divergence(members: list[Member]) -> Divergence | None:
     """Return how far apart the sites' statistics lie, layer by layer; None with fewer than two sites."""
     found = {
-        m.site: boundary.statistics(m.header) for m in members if m.header is not None and m.state is State.MERGED
+        m.site: regions.statistics(m.header) for m in members if m.header is not None and m.state is State.MERGED
     }
     if len(found) < 2:
         return None
-    layers = [entry.layer for entry in next(m.header for m in members if m.site in found and m.header).batch_norms]
+    layers = sorted(next(iter(found.values())))
     return Divergence(
         layers=layers,
         pairs=[
@@ -135,11 +135,12 @@ def _site(folder: CampaignFolder, base: TensorFile, member: Member) -> SiteSumma
         return SiteSummary(site=member.site, state=member.state.value, update_digest=digest, message=why)
     kept = Arrival.model_in(folder.arrivals / member.site)
     distance = None
-    if kept.exists():  # only where the rules let the coordinator keep it
+    region = member.site in folder.campaign.regions
+    if kept.exists() and not region:  # only where the rules let the coordinator keep it
         with TensorFile(kept) as model:
             distance = relative_distance(model, base)
-    statistics = boundary.statistics(member.header)
-    sent = sum(spec.nbytes for spec in base.manifest.parameters.values())
+    statistics = regions.statistics(member.header)
+    sent = sum(spec.nbytes for spec in regions.specs(folder.campaign, base.manifest, member.site).values())
     return SiteSummary(
         site=member.site,
         state=member.state.value,
@@ -148,4 +149,5 @@ def _site(folder: CampaignFolder, base: TensorFile, member: Member) -> SiteSumma
         batches=max((found.count for found in statistics.values()), default=0),
         distance_from_base=distance,
         seconds=member.seconds,
+        message=f"a region of {member.models} sites" if region else "",
     )

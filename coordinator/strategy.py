@@ -90,7 +90,11 @@ class OneShotMerge(Strategy):
         self._greeter = Greeter(self.campaign, self.events, lambda node: roster.site_of(home, node))
         self.summary()
         digest = self.campaign.message.base_digest
-        with TensorFile(self.folder.base) as base, Folding(self.folder.state, base.manifest, digest) as folding:
+        weighing = self.campaign.rules.weighing
+        with (
+            TensorFile(self.folder.base) as base,
+            Folding(self.folder.state, base.manifest, digest, weighing) as folding,
+        ):
             self._collecting = Collecting(self.folder, base.manifest, self._courier, folding, self._pace)
             self.events.note("started")
             self._collecting.resume()

@@ -24,7 +24,7 @@ from coordinator.merge.state import write_sum
 from coordinator.merge.sums import BlockSum
 from coordinator.pacing import pause
 from protos import messages_pb2 as pb
-from protos import signing
+from protos import regions, signing
 from protos.assembly import parts
 from protos.digest import sha256
 from protos.errors import ModelFileError, QuorumError, SecureSumError, SignatureError, UpdateRefusedError
@@ -311,7 +311,8 @@ class Summing:
         with ExitStack() as opened:
             files = [opened.enter_context(self._file(site)) for site in attempt.survivors]
             total = MaskedSum(self._vectors, list(map(_reader, files)), attempt.masks or ())
-            term = Summed(total, frozenset(digest.hex() for digest in named.values()))
+            digests, sites = (digest.hex() for digest in named.values()), regions.tokens(self.campaign, named)
+            term = Summed(total, frozenset(digests), sites)
             write_sum(self.folder.state, self._base, self.campaign.message.base_digest, [(1, term)])
         seconds = round((time.monotonic() - began) / len(named), 3)  # each one's share: they are folded at once
         for member in self._members.values():
@@ -400,13 +401,15 @@ class Summed:
     Args:
         total: The sum.
         digests: What the updates in it are named by.
+        sites: The tokens of the sites that they are of.
 
     """
 
-    def __init__(self, total: MaskedSum, digests: frozenset[str]) -> None:
+    def __init__(self, total: MaskedSum, digests: frozenset[str], sites: frozenset[str]) -> None:
         self._total = total
         self.models = total.models
         self.digests = digests
+        self.sites = sites
 
     def add(self, name: str, start: int, stop: int, to: BlockSum, weight: int) -> None:
         """Add elements of a parameter to a sum of them; raises as `MaskedSum.parameter`."""

@@ -39,6 +39,10 @@ def verify(
         list[Path] | None,
         typer.Option(help="A proof that a site's update is inside; repeat for more.", show_default=False),
     ] = None,
+    region: Annotated[
+        list[Path] | None,
+        typer.Option(help="The receipt of a region whose sum is inside; repeat for more.", show_default=False),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check a merged model by its receipt: who signed it, that it is this model, what went in.
@@ -51,7 +55,7 @@ def verify(
     from protos import printing
 
     agreed, public = _key(campaign, key)
-    verdict = check(merged, receipt, public, Evidence(agreed, updates or (), base, proof or ()))
+    verdict = check(merged, receipt, public, Evidence(agreed, updates or (), base, proof or (), region or ()))
     if json:
         printing.show(verdict.as_json())
     else:

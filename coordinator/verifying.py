@@ -13,32 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from coordinator.merge.midpoint import merged_content, pooled_statistics
-from coordinator.merge.state import Update
-from protos import dsse, receipts, signing
-from protos.campaign import SECURE_SUM, Campaign
+from coordinator.merge.region import update_term, weights
+from coordinator.nesting import Check, Nesting, is_summed
+from protos import dsse, receipts, regions, signing
+from protos.campaign import FEWEST_IN_REGION, Campaign
 from protos.digest import file_digest, sha256, short, stream_digest
-from protos.errors import OnebasinError, VerificationError
+from protos.errors import OnebasinError, UpdateRefusedError, VerificationError
 from protos.manifest import STATISTICS
 from protos.merged import PREFIX
-from protos.receipts import BUFFER_RULE, BUFFER_RULES, PARAMETER_RULE, Proof, Receipt
+from protos.receipts import BUFFER_RULE, BUFFER_RULES, PARAMETER_RULES, Input, Nested, Proof, Receipt
 from protos.tensorfile import TensorFile
+from protos.update_pb2 import RegionSum
 from protos.updatefile import UpdateFile
-
-
-@dataclass(frozen=True)
-class Check:
-    """One question and its answer.
-
-    Attributes:
-        name: Of the question, for programs.
-        ok: Whether it is as it should be; None if it was not looked at.
-        said: The answer, for people.
-
-    """
-
-    name: str
-    ok: bool | None
-    said: str
 
 
 @dataclass(frozen=True)
@@ -92,6 +78,7 @@ class Evidence:
         updates: Updates' files: exported ones, or models in outboxes.
         base: The base.
         proofs: Proofs of inclusion.
+        regions: Receipts of regions whose updates are in the merge, at any depth.
 
     """
 
@@ -99,6 +86,7 @@ class Evidence:
     updates: Sequence[Path] = ()
     base: Path | None = None
     proofs: Sequence[Path] = ()
+    regions: Sequence[Path] = ()
 
 
 def verify(merged: Path, receipt: Path, key: bytes, evidence: Evidence) -> Verdict:
@@ -124,16 +112,18 @@ def verify(merged: Path, receipt: Path, key: bytes, evidence: Evidence) -> Verdi
     with ExitStack() as opened:
         model = opened.enter_context(TensorFile(merged))
         checks += _model(found, model)
-        checks += [_proof(found, Proof.read(path)) for path in evidence.proofs]
+        nested = Nesting.opened(found, evidence.regions)
+        checks += nested.checks
+        checks += [_proof(nested.receipts, Proof.read(path)) for path in evidence.proofs]
         updates = [opened.enter_context(UpdateFile(path)) for path in evidence.updates]
-        checks += [_update(found, update, evidence.campaign) for update in updates]
+        checks += [_update(nested, update, evidence.campaign) for update in updates]
         base = None if evidence.base is None else opened.enter_context(TensorFile(evidence.base))
         if base is not None:
             same = file_digest(base).hex() == found.base_digest
             said = f"the base is {found.base_digest[:12]}" if same else f"{base.path} is not the receipt's base"
             checks.append(Check("base", same, said))
         if all(check.ok is not False for check in checks):
-            checks.append(_recomputed(found, model, updates, base))
+            checks.append(_recomputed(nested, model, updates, base))
     return Verdict(found, tuple(checks))
 
 
@@ -147,12 +137,21 @@ def _campaign(receipt: Receipt, campaign: Campaign) -> Check:
         if receipt.rules != campaign.rules
         else "a site in it is no member"
         if not {entry.site for entry in (*receipt.inputs, *receipt.withdrawn)} <= set(campaign.sites)
+        else "a region in it is no region of the campaign, another coordinator's, or larger than agreed"
+        if not all(_is_agreed(entry, campaign) for entry in (*receipt.inputs, *receipt.withdrawn))
         else "too few sites delivered"
         if len(receipt.inputs) + len(receipt.withdrawn) < campaign.rules.minimum_sites
         else ""
     )
     agreed = f"it keeps to campaign {campaign.name} ({short(campaign.digest)})"
     return Check("campaign", not wrong, f"the receipt is not what was agreed: {wrong}" if wrong else agreed)
+
+
+def _is_agreed(entry: Input, campaign: Campaign) -> bool:
+    key = campaign.regions.get(entry.site, b"")
+    return (entry.region.coordinator if entry.region else "") == key.hex() and (
+        not key or FEWEST_IN_REGION <= entry.models <= campaign.rules.most_sites
+    )
 
 
 def _model(receipt: Receipt, model: TensorFile) -> list[Check]:
@@ -166,25 +165,29 @@ def _model(receipt: Receipt, model: TensorFile) -> list[Check]:
     ]
 
 
-def _proof(receipt: Receipt, proof: Proof) -> Check:
-    there = proof.receipt == receipt.digest and proof.inputs == len(receipt.inputs) and proof.proves(receipt.root)
+def _proof(known: Sequence[Receipt], proof: Proof) -> Check:
+    there = any(
+        proof.receipt == one.digest and proof.inputs == len(one.inputs) and proof.proves(one.root) for one in known
+    )
     said = "is in the merge" if there else "is not proved to be in this merge"
     return Check(f"proof:{proof.site}", there, f"update {proof.digest[:12]} of site {proof.site} {said}")
 
 
-def _update(receipt: Receipt, update: UpdateFile, campaign: Campaign | None) -> Check:
-    entry = next((one for one in receipt.inputs if _name(receipt, update) in (one.digest, one.site)), None)
+def _update(nested: Nesting, update: UpdateFile, campaign: Campaign | None) -> Check:
+    receipt, entry = nested.find(update)
     name = f"update:{entry.site if entry else update.path.name}"
     if entry is None:
         return Check(name, False, f"update {short(update.digest)} in {update.path} is not in this merge")
     try:
         update.check()
-        if campaign is not None:
+        if entry is not None and entry.region is not None:
+            _check_region(update, entry.region)
+        if campaign is not None and receipt is nested.receipts[0]:
             key = campaign.keys[entry.site]
             signing.opened(update.envelope, signing.UPDATE, key, type(update.header), entry.site)
     except OnebasinError as error:
         return Check(name, False, error.what)
-    if _summed(receipt):  # its masked values are in the merge, by a digest of their own
+    if is_summed(receipt):  # its masked values are in the merge, by a digest of their own
         said = (
             f"update {short(update.digest)} of site {entry.site} is whole; only with all others it can be compared"
         )
@@ -192,21 +195,26 @@ def _update(receipt: Receipt, update: UpdateFile, campaign: Campaign | None) -> 
     return Check(name, True, f"update {short(update.digest)} of site {entry.site} is in the merge, and whole")
 
 
-def _recomputed(receipt: Receipt, model: TensorFile, updates: list[UpdateFile], base: TensorFile | None) -> Check:
+def _recomputed(nested: Nesting, model: TensorFile, updates: list[UpdateFile], base: TensorFile | None) -> Check:
     """Merge the updates once more and compare every tensor."""
-    wanted = {entry.site if _summed(receipt) else entry.digest: entry.site for entry in receipt.inputs}
-    given = {_name(receipt, update): update for update in updates}
-    if (missing := sorted(site for digest, site in wanted.items() if digest not in given)) or not given:
-        said = f"not recomputed: the updates of {', '.join(missing)} were not given"
+    receipt = nested.receipts[0]
+    given: list[tuple[int, UpdateFile]] = []
+    missing: list[str] = []
+    weighed = receipt.parameter_rule == PARAMETER_RULES["members"]
+    counts = weights([entry.models for entry in receipt.inputs]) if weighed else [1] * len(receipt.inputs)
+    for entry, weight in zip(receipt.inputs, counts, strict=True):
+        found, without = nested.gathered(receipt, entry, updates)
+        given += [(weight, update) for update in found]
+        missing += without
+    if missing or not given:
+        said = f"not recomputed: the updates of {', '.join(sorted(missing))} were not given"
         return Check("recomputed", None, said)
     rules = f"{receipt.parameter_rule} with {receipt.buffer_rule} buffers"
-    if receipt.parameter_rule != PARAMETER_RULE or receipt.buffer_rule not in BUFFER_RULES.values():
+    if receipt.parameter_rule not in PARAMETER_RULES.values() or receipt.buffer_rule not in BUFFER_RULES.values():
         return Check("recomputed", None, f"not recomputed: {rules} is not known here")
     if base is None and receipt.buffer_rule != BUFFER_RULE:
         return Check("recomputed", None, f"not recomputed: for {rules} give the base")
-    terms = [
-        (1, Update(update.file, update.statistics, update.digest, update.header.site)) for update in given.values()
-    ]
+    terms = [(weight, update_term(update.file, update.header, update.digest)) for weight, update in given]
     source = base or model
     content = merged_content(source, terms, pooled_statistics(terms, source.manifest))
     own = {name: spec for name, spec in model.manifest.tensors.items() if not name.startswith(PREFIX)}
@@ -221,17 +229,27 @@ def _recomputed(receipt: Receipt, model: TensorFile, updates: list[UpdateFile], 
     note = f"; {len(kept)} buffers that are not merged were not compared: give the base" if kept else ""
     if receipt.buffer_rule != BUFFER_RULE:
         note += "; statistics that sites measured for the merged model can't be recomputed"
-    return Check("recomputed", True, f"recomputed from {len(given)} updates: the same bits{note}")
+    return Check("recomputed", True, f"recomputed from {len(terms)} updates: the same bits{note}")
 
 
-def _summed(receipt: Receipt) -> bool:
-    """Tell whether the receipt is of a secure sum, and names updates by what was sent for them under masks."""
-    return receipt.rules.privacy == SECURE_SUM
+def _check_region(update: UpdateFile, region: Nested) -> None:
+    """Check that a region's update is what its coordinator vouches for, and stands for what the receipt says.
 
+    Raises:
+        SignatureError: Another coordinator signed it.
+        UpdateRefusedError: It stands for something else.
 
-def _name(receipt: Receipt, update: UpdateFile) -> str:
-    """Return what an update can be found by in a receipt."""
-    return update.header.site if _summed(receipt) else update.digest.hex()
+    """
+    name = update.header.site
+    whose = f"the coordinator of region {name}"
+    signing.opened(
+        update.header.region, signing.REGION, bytes.fromhex(region.coordinator), RegionSum, name, whose=whose
+    )
+    found = regions.standing(update.header)
+    if (found.models, found.receipt.hex()) != (region.models, region.receipt):
+        raise UpdateRefusedError(
+            f"region {name}: its update stands for another sum than the receipt says", site=name
+        )
 
 
 def _measured(receipt: Receipt) -> bool:

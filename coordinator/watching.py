@@ -205,6 +205,7 @@ def sentence(event: Event) -> str:
         "finished": "gave the merged model the statistics that were measured",
         "forgotten": f"dropped {event.get('updates')} single updates",
         "withdrawn": f"update {event.get('digest', '')[:12]} withdrawn",
+        "sent-on": f"the sum of {event.get('models')} sites is on its way to the coordinator above",
         "completed": "a result that a crash had held up was put in its place",
         "reported": str(event.get("message", "")),
     }

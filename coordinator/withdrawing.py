@@ -7,13 +7,15 @@ it is exact, and the new merged model has the bits of a merge without it.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from coordinator import publishing
 from coordinator.arrivals import Arrival, clear
 from coordinator.home import CampaignFolder
 from coordinator.members import Member, State
-from coordinator.merge.state import MergeState, Update, write_sum
+from coordinator.merge.region import update_term
+from coordinator.merge.state import MergeState, write_sum
 from coordinator.merging import Content, last_receipt, write
 from coordinator.report.write import write_report
 from coordinator.results import report
@@ -61,11 +63,11 @@ def withdraw(folder: CampaignFolder, site: str, presented: Path | None = None, *
             "withdrawing", campaign=folder.path.name, site=site, digest=entry.digest, receipt=before.digest
         )
         # What sites measured was measured for a model that is no more: the new one has pooled statistics.
-        remaining = tuple(Input(one.site, one.digest) for one in remaining)
+        remaining = tuple(replace(one, measured="") for one in remaining)
         withdrawn = tuple(sorted([*before.withdrawn, entry], key=lambda one: one.site))
         with publishing.result(folder.path) as making, MergeState(folder.state) as state:
             state.check()
-            term = Update(update.file, update.statistics, update.digest, site)
+            term = update_term(update.file, update.header, update.digest, folder.campaign.keys[site])
             target = making / publishing.STATE
             write_sum(target, base.manifest, folder.campaign.message.base_digest, [(1, state), (-1, term)])
             with MergeState(target) as left:
@@ -91,6 +93,11 @@ def _without(
     if folder.campaign.rules.privacy == SECURE_SUM:
         raise ConfigurationError(
             f"campaign {folder.path.name} is a secure sum, from which no single update can be taken out",
+            "create a new campaign without the site",
+        )
+    if folder.campaign.rules.weighing == "members" and folder.campaign.regions:
+        raise ConfigurationError(
+            f"campaign {folder.path.name} counts each member once, so its sums depend on who is in them",
             "create a new campaign without the site",
         )
     entry = next((one for one in before.inputs if one.site == site), None)

@@ -19,6 +19,7 @@ from coordinator.offline.basin import basin
 from coordinator.offline.commands import diff, inspect, merge
 from coordinator.verify_command import verify
 from onebasin.audit_command import app as audit_app
+from onebasin.region_command import app as region_app
 from onebasin.sweep_command import sweep
 from protos import logs
 from protos.errors import OnebasinError
@@ -37,6 +38,7 @@ app.add_typer(coordinator_app, name="coordinator")
 app.add_typer(site_app, name="site")
 app.add_typer(base_app, name="base")
 app.add_typer(audit_app, name="audit")
+app.add_typer(region_app, name="region")
 for command in (merge, inspect, diff, basin, sweep, verify):
     app.command()(command)
 

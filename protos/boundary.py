@@ -19,7 +19,7 @@ from protos import dtypes, fixedpoint, messages_pb2
 from protos import update_pb2 as pb
 from protos.campaign import COPIES, WIRE_VERSION, Campaign
 from protos.digest import short
-from protos.errors import BaseMismatchError, UpdateRefusedError
+from protos.errors import BaseMismatchError, MergeRangeError, UpdateRefusedError
 from protos.manifest import COUNT, MEAN, VAR, Manifest, TensorSpec, join
 
 Array = npt.NDArray[np.generic]
@@ -89,6 +89,46 @@ def check_header(header: pb.UpdateHeader, campaign: Campaign, base: Manifest, si
         BaseMismatchError: It started from another base.
 
     """
+    check_purpose(header, campaign, site)
+    if header.layer_sums or header.HasField("region"):
+        raise UpdateRefusedError(
+            f"site {site}: the update is a region's, but the campaign lists a site",
+            "have the region's request approved, and lay the campaign down anew",
+            site=site,
+        )
+    check_parameters(header, base.parameters, site)
+    check_batch_norms(header.batch_norms, base, site)
+
+
+def check_parameters(header: pb.UpdateHeader, specs: Mapping[str, TensorSpec], site: str) -> None:
+    """Check that an update has the parameters that are wanted, all of them, in order.
+
+    Raises:
+        UpdateRefusedError: It has not; the first one that is at fault is named.
+
+    """
+    check_names([p.name for p in header.parameters], list(specs), "parameter", site)
+    for parameter in header.parameters:
+        spec = specs[parameter.name]
+        dtype = dtypes.by_wire(parameter.dtype)
+        if dtype != spec.dtype or tuple(parameter.shape) != spec.shape:
+            found = f"{dtype.name if dtype else 'unknown dtype'}{list(parameter.shape)}"
+            raise UpdateRefusedError(
+                f"site {site}: {parameter.name} is {found}, the base has {spec}",
+                _SAME,
+                site=site,
+                tensor=parameter.name,
+            )
+
+
+def check_purpose(header: pb.UpdateHeader, campaign: Campaign, site: str) -> None:
+    """Check whose update a header is of, and what for.
+
+    Raises:
+        UpdateRefusedError: It is for another campaign, from another site, or of the other copy.
+        BaseMismatchError: It started from another base.
+
+    """
     if header.wire_version != WIRE_VERSION:
         raise UpdateRefusedError(
             f"site {site}: the update has wire version {header.wire_version}, this is {WIRE_VERSION}",
@@ -117,19 +157,6 @@ def check_header(header: pb.UpdateHeader, campaign: Campaign, base: Manifest, si
             f"the campaign wants the {campaign.rules.copy}",
             site=site,
         )
-    _check_names([p.name for p in header.parameters], list(base.parameters), "parameter", site)
-    for parameter in header.parameters:
-        spec = base.parameters[parameter.name]
-        dtype = dtypes.by_wire(parameter.dtype)
-        if dtype != spec.dtype or tuple(parameter.shape) != spec.shape:
-            found = f"{dtype.name if dtype else 'unknown dtype'}{list(parameter.shape)}"
-            raise UpdateRefusedError(
-                f"site {site}: {parameter.name} is {found}, the base has {spec}",
-                _SAME,
-                site=site,
-                tensor=parameter.name,
-            )
-    check_batch_norms(header.batch_norms, base, site)
 
 
 def check_batch_norms(found: Sequence[pb.BatchNorm], base: Manifest, site: str) -> None:
@@ -139,7 +166,7 @@ def check_batch_norms(found: Sequence[pb.BatchNorm], base: Manifest, site: str) 
         UpdateRefusedError: They are not; the layer is named.
 
     """
-    _check_names([entry.layer for entry in found], list(base.layers), "BatchNorm layer", site)
+    check_names([entry.layer for entry in found], list(base.layers), "BatchNorm layer", site)
     for entry in found:
         channels = base.layers[entry.layer]
         if len(entry.mean) != channels or len(entry.var) != channels:
@@ -153,8 +180,35 @@ def check_batch_norms(found: Sequence[pb.BatchNorm], base: Manifest, site: str) 
         check_batch_norm(batch_norm(entry), entry.layer, site)
 
 
-def check_parameter(parameter: pb.Parameter, raw: memoryview, site: str) -> None:
+def check_names(found: list[str], wanted: list[str], kind: str, site: str) -> None:
+    """Check that an update has the tensors or layers of the base, all of them, in order.
+
+    Raises:
+        UpdateRefusedError: It hasn't; one that is at fault is named.
+
+    """
+    if found == wanted:
+        return
+    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    name = (missing or extra or found)[0]
+    said = "is missing" if missing else "is not in the base" if extra else "stands twice or out of order"
+    more = len(missing) + len(extra) - 1
+    raise UpdateRefusedError(
+        f"site {site}: {kind} {name} {said}" + (f" (and {more} more differ)" if more > 0 else ""),
+        _SAME,
+        site=site,
+        tensor=name,
+    )
+
+
+def check_parameter(parameter: pb.Parameter, raw: memoryview, site: str, models: int = 1) -> None:
     """Check an arrived parameter's bytes against the header, which was checked before.
+
+    Args:
+        parameter: What the header says of it.
+        raw: Its bytes.
+        site: Whose update it is.
+        models: How many sites' models are in it, if it is a region's sum.
 
     Raises:
         UpdateRefusedError: The bytes are not the ones that the site signed for, or hold NaN or infinity.
@@ -171,6 +225,15 @@ def check_parameter(parameter: pb.Parameter, raw: memoryview, site: str) -> None
             tensor=parameter.name,
         )
     values = np.frombuffer(raw, dtype.storage)
+    if parameter.dtype == pb.DTYPE_SUM:
+        if not fixedpoint.is_sum(values.view(np.int64), models):
+            raise MergeRangeError(
+                f"site {site}: {parameter.name} can't be the sum of {models} models: it is out of range",
+                "the region's merge state is damaged, or is of another version of onebasin",
+                tensor=parameter.name,
+                site=site,
+            )
+        return
     fixedpoint.check_values(dtype.widen(values), site, parameter.name)
 
 
@@ -251,18 +314,3 @@ def _taken(state: Mapping[str, Array], name: str, spec: TensorSpec, site: str) -
             tensor=name,
         )
     return np.ascontiguousarray(raw).reshape(spec.shape)
-
-
-def _check_names(found: list[str], wanted: list[str], kind: str, site: str) -> None:
-    if found == wanted:
-        return
-    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    name = (missing or extra or found)[0]
-    said = "is missing" if missing else "is not in the base" if extra else "stands twice or out of order"
-    more = len(missing) + len(extra) - 1
-    raise UpdateRefusedError(
-        f"site {site}: {kind} {name} {said}" + (f" (and {more} more differ)" if more > 0 else ""),
-        _SAME,
-        site=site,
-        tensor=name,
-    )

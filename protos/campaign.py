@@ -33,6 +33,14 @@ PRIVACY = {"sealed": pb.PRIVACY_SEALED, "secure-sum": pb.PRIVACY_SECURE_SUM}
 SECURE_SUM = "secure-sum"
 AT_DEADLINE = {"merge": pb.AT_DEADLINE_MERGE, "fail": pb.AT_DEADLINE_FAIL, "wait": pb.AT_DEADLINE_WAIT}
 """What happens when the deadline passes before every member has delivered or was given up."""
+WEIGHING = {"sites": pb.WEIGHING_SITES, "members": pb.WEIGHING_MEMBERS}
+"""What counts once in the mid-point of the parameters: each site, or each member, be it a site or a region."""
+FEWEST_IN_REGION = 2
+"""Sites that a region must stand for: the sum of one is that site's model."""
+MOST_IN_REGION = 1 << 14
+"""Sites that a region may stand for at most: the room of a sum (`protos.fixedpoint.MAX_MODELS`)."""
+MOST_SITES = 64
+"""Sites that a region may stand for where the rules don't say."""
 FEWEST_SUMMED = 3
 """Members that a secure sum needs: in the sum of two each site finds the other's model."""
 DAY = 86_400
@@ -81,6 +89,9 @@ class Rules:
         at_deadline: A key of `AT_DEADLINE`. With ``merge`` those present are merged at the deadline if they are
             enough, with ``fail`` nothing is merged then, with ``wait`` they are merged as soon as they are enough.
         required: Members without which nothing is merged, however many the others are, ascending.
+        weighing: A key of `WEIGHING`: what counts once in the mid-point.
+        most_sites: How many sites a region may stand for; 0 if no member is a region.
+        send_on: Whether the sum of all updates may be sent on to a coordinator above this one.
 
     """
 
@@ -96,6 +107,9 @@ class Rules:
     code_digest: str = ""
     at_deadline: str = "merge"
     required: tuple[str, ...] = ()
+    weighing: str = "sites"
+    most_sites: int = 0
+    send_on: bool = False
 
 
 def patience(deadline_seconds: int) -> int:
@@ -113,11 +127,14 @@ class Keys:
     Attributes:
         signing: Ed25519; what it sends is signed with it.
         agreement: X25519; what is sent to it is sealed to it.
+        region: Of a region, its coordinator's: Ed25519; receipts of what it sums up are signed with it. Empty if
+            the party is no region.
 
     """
 
     signing: bytes
     agreement: bytes
+    region: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -148,6 +165,11 @@ class Campaign:
         return {member.site: member.agreement_key for member in self.message.members}
 
     @cached_property
+    def regions(self) -> Mapping[str, bytes]:
+        """The Ed25519 public key of each region's coordinator, by member; a member that isn't here is a site."""
+        return {member.site: member.region_key for member in self.message.members if member.region_key}
+
+    @cached_property
     def sites(self) -> tuple[str, ...]:
         """The members' names, ascending."""
         return tuple(self.keys)
@@ -169,6 +191,9 @@ class Campaign:
             code_digest=rules.code_digest.hex(),
             at_deadline=next(name for name, value in AT_DEADLINE.items() if value == rules.at_deadline),
             required=tuple(rules.required),
+            weighing=next(name for name, value in WEIGHING.items() if value == rules.weighing),
+            most_sites=rules.most_sites,
+            send_on=rules.send_on,
         )
 
 
@@ -209,6 +234,11 @@ def new_campaign(
         raise ConfigurationError(
             f"there is no rule for the deadline {rules.at_deadline!r}", f"it is one of {', '.join(AT_DEADLINE)}"
         )
+    if rules.weighing not in WEIGHING:
+        raise ConfigurationError(
+            f"there is no rule for weighing {rules.weighing!r}", f"it is one of {', '.join(WEIGHING)}"
+        )
+    regions = any(keys.region for keys in members.values())
     message = pb.Campaign(
         wire_version=WIRE_VERSION,
         name=name,
@@ -216,7 +246,7 @@ def new_campaign(
         model=model,
         classes=classes,
         members=[
-            pb.Member(site=site, signing_key=keys.signing, agreement_key=keys.agreement)
+            pb.Member(site=site, signing_key=keys.signing, agreement_key=keys.agreement, region_key=keys.region)
             for site, keys in sorted(members.items())
         ],
         rules=pb.Rules(
@@ -232,6 +262,9 @@ def new_campaign(
             code_digest=bytes.fromhex(rules.code_digest),
             at_deadline=AT_DEADLINE[rules.at_deadline],
             required=sorted(rules.required),
+            weighing=WEIGHING[rules.weighing],
+            most_sites=rules.most_sites or (MOST_SITES if regions else 0),
+            send_on=rules.send_on,
         ),
         coordinator_key=coordinator.signing,
         coordinator_agreement_key=coordinator.agreement,
@@ -259,7 +292,8 @@ def parse(payload: bytes, whence: str) -> Campaign:
     check_name(message.name, "campaign")
     sites = [check_name(member.site, "site") for member in message.members]
     rules = message.rules
-    signing_keys = [message.coordinator_key, *(member.signing_key for member in message.members)]
+    regions = [member.region_key for member in message.members if member.region_key]
+    signing_keys = [message.coordinator_key, *(member.signing_key for member in message.members), *regions]
     agreement_keys = [message.coordinator_agreement_key, *(member.agreement_key for member in message.members)]
     problem = (
         "has no members"
@@ -292,10 +326,14 @@ def parse(payload: bytes, whence: str) -> Campaign:
         if rules.at_deadline not in AT_DEADLINE.values()
         else "requires sites twice, out of order, or that are no members"
         if list(rules.required) != sorted(set(rules.required) & set(sites))
+        else "doesn't say what counts once in the mid-point (weighing)"
+        if rules.weighing not in WEIGHING.values()
+        else "lets its sum be sent on, which is no sum of sites' updates if members count once (weighing)"
+        if rules.send_on and rules.weighing != WEIGHING["sites"]
         else _unsummable(rules, len(sites))
-        if rules.privacy == PRIVACY[SECURE_SUM]
+        if rules.privacy == PRIVACY[SECURE_SUM] and not regions
         else ""
-    )
+    ) or _regionless(rules, regions=bool(regions))
     if problem:
         raise ConfigurationError(f"{whence} {problem}", "create the campaign anew: onebasin coordinator create")
     return Campaign(payload, message)
@@ -313,6 +351,24 @@ def _unsummable(rules: pb.Rules, members: int) -> str:
         if rules.compare_single_models
         else "has sites send statistics that they measured (buffers), each of which a secure sum would hide"
         if rules.buffers in (BUFFERS[name] for name in MEASURED)
+        else ""
+    )
+
+
+def _regionless(rules: pb.Rules, *, regions: bool) -> str:
+    """Say what regions as members can't go together with, or nothing."""
+    if not regions:
+        return "says how many sites a region may stand for, but has no region" if rules.most_sites else ""
+    return (
+        f"lets a region stand for {rules.most_sites} sites, it must be {FEWEST_IN_REGION} to {MOST_IN_REGION}"
+        if not FEWEST_IN_REGION <= rules.most_sites <= MOST_IN_REGION
+        else "is a secure sum with a region as a member: have the region sum securely, and this campaign not"
+        if rules.privacy == PRIVACY[SECURE_SUM]
+        else "shows single sites' models to the others (compare_single_models), but a region has no single model"
+        if rules.compare_single_models
+        else "has buffers that each member measures or keeps, but a region has no images and no model of its own: "
+        "with a region they are pooled"
+        if rules.buffers != BUFFERS["pooled"]
         else ""
     )
 

@@ -34,6 +34,12 @@ class AtDeadline(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     AT_DEADLINE_MERGE: _ClassVar[AtDeadline]
     AT_DEADLINE_FAIL: _ClassVar[AtDeadline]
     AT_DEADLINE_WAIT: _ClassVar[AtDeadline]
+
+class Weighing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    WEIGHING_UNSPECIFIED: _ClassVar[Weighing]
+    WEIGHING_SITES: _ClassVar[Weighing]
+    WEIGHING_MEMBERS: _ClassVar[Weighing]
 COPY_UNSPECIFIED: Copy
 COPY_STUDENT: Copy
 COPY_TEACHER: Copy
@@ -50,19 +56,24 @@ AT_DEADLINE_UNSPECIFIED: AtDeadline
 AT_DEADLINE_MERGE: AtDeadline
 AT_DEADLINE_FAIL: AtDeadline
 AT_DEADLINE_WAIT: AtDeadline
+WEIGHING_UNSPECIFIED: Weighing
+WEIGHING_SITES: Weighing
+WEIGHING_MEMBERS: Weighing
 
 class Member(_message.Message):
-    __slots__ = ("site", "signing_key", "agreement_key")
+    __slots__ = ("site", "signing_key", "agreement_key", "region_key")
     SITE_FIELD_NUMBER: _ClassVar[int]
     SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
     AGREEMENT_KEY_FIELD_NUMBER: _ClassVar[int]
+    REGION_KEY_FIELD_NUMBER: _ClassVar[int]
     site: str
     signing_key: bytes
     agreement_key: bytes
-    def __init__(self, site: _Optional[str] = ..., signing_key: _Optional[bytes] = ..., agreement_key: _Optional[bytes] = ...) -> None: ...
+    region_key: bytes
+    def __init__(self, site: _Optional[str] = ..., signing_key: _Optional[bytes] = ..., agreement_key: _Optional[bytes] = ..., region_key: _Optional[bytes] = ...) -> None: ...
 
 class Rules(_message.Message):
-    __slots__ = ("minimum_sites", "deadline_seconds", "patience_seconds", "compare_single_models", "copy", "evaluate", "buffers", "deliver", "privacy", "code_digest", "at_deadline", "required")
+    __slots__ = ("minimum_sites", "deadline_seconds", "patience_seconds", "compare_single_models", "copy", "evaluate", "buffers", "deliver", "privacy", "code_digest", "at_deadline", "required", "weighing", "most_sites", "send_on")
     MINIMUM_SITES_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     PATIENCE_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -75,6 +86,9 @@ class Rules(_message.Message):
     CODE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     AT_DEADLINE_FIELD_NUMBER: _ClassVar[int]
     REQUIRED_FIELD_NUMBER: _ClassVar[int]
+    WEIGHING_FIELD_NUMBER: _ClassVar[int]
+    MOST_SITES_FIELD_NUMBER: _ClassVar[int]
+    SEND_ON_FIELD_NUMBER: _ClassVar[int]
     minimum_sites: int
     deadline_seconds: int
     patience_seconds: int
@@ -87,7 +101,10 @@ class Rules(_message.Message):
     code_digest: bytes
     at_deadline: AtDeadline
     required: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, minimum_sites: _Optional[int] = ..., deadline_seconds: _Optional[int] = ..., patience_seconds: _Optional[int] = ..., compare_single_models: _Optional[bool] = ..., copy: _Optional[_Union[Copy, str]] = ..., evaluate: _Optional[bool] = ..., buffers: _Optional[_Union[Buffers, str]] = ..., deliver: _Optional[bool] = ..., privacy: _Optional[_Union[Privacy, str]] = ..., code_digest: _Optional[bytes] = ..., at_deadline: _Optional[_Union[AtDeadline, str]] = ..., required: _Optional[_Iterable[str]] = ...) -> None: ...
+    weighing: Weighing
+    most_sites: int
+    send_on: bool
+    def __init__(self, minimum_sites: _Optional[int] = ..., deadline_seconds: _Optional[int] = ..., patience_seconds: _Optional[int] = ..., compare_single_models: _Optional[bool] = ..., copy: _Optional[_Union[Copy, str]] = ..., evaluate: _Optional[bool] = ..., buffers: _Optional[_Union[Buffers, str]] = ..., deliver: _Optional[bool] = ..., privacy: _Optional[_Union[Privacy, str]] = ..., code_digest: _Optional[bytes] = ..., at_deadline: _Optional[_Union[AtDeadline, str]] = ..., required: _Optional[_Iterable[str]] = ..., weighing: _Optional[_Union[Weighing, str]] = ..., most_sites: _Optional[int] = ..., send_on: _Optional[bool] = ...) -> None: ...
 
 class Campaign(_message.Message):
     __slots__ = ("wire_version", "name", "base_digest", "model", "classes", "members", "rules", "coordinator_key", "nonce", "coordinator_agreement_key")

@@ -64,7 +64,8 @@ _ALL = (
 )
 _BY_NAME = {dtype.name: dtype for dtype in _ALL}
 _BY_CODE = {dtype.code: dtype for dtype in _ALL}
-_BY_WIRE = {dtype.wire: dtype for dtype in _ALL if dtype.floating}
+_BY_WIRE = {dtype.wire: dtype for dtype in _ALL if dtype.floating} | {pb.DTYPE_SUM: _BY_NAME["int64"]}
+"""A region's sums are parameters that are no real numbers."""
 
 FLOAT32 = _BY_NAME["float32"]
 INT64 = _BY_NAME["int64"]

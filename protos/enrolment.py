@@ -30,13 +30,14 @@ M = TypeVar("M", pb.SiteRequest, pb.Welcome)
 
 @dataclass(frozen=True)
 class Request:
-    """What a site hands to the coordinator: its name and its three public keys.
+    """What a site hands to the coordinator: its name and its three public keys, and a region its coordinator's.
 
     Attributes:
         site: Its name.
         signing_key: Ed25519 public key, 32 bytes: what it sends is signed with it.
         agreement_key: X25519 public key, 32 bytes: what is sent to it is sealed to it.
         node_key: Its SuperNode's public key, in OpenSSH's one-line form.
+        region_key: Of a region, its coordinator's Ed25519 public key, 32 bytes; empty if it is a site.
 
     """
 
@@ -44,11 +45,12 @@ class Request:
     signing_key: bytes
     agreement_key: bytes
     node_key: str
+    region_key: bytes = b""
 
     @property
     def keys(self) -> Keys:
         """The keys that a campaign lists for it."""
-        return Keys(self.signing_key, self.agreement_key)
+        return Keys(self.signing_key, self.agreement_key, self.region_key)
 
     @property
     def fingerprint(self) -> str:
@@ -64,6 +66,7 @@ class Request:
             signing_key=self.signing_key,
             agreement_key=self.agreement_key,
             node_key=self.node_key,
+            region_key=self.region_key,
         )
 
     @cached_property
@@ -99,10 +102,12 @@ class Request:
         try:
             _check_agreement_key(message.agreement_key)
             _check_node_key(message.node_key)
+            if len(message.region_key) not in (0, 32):
+                raise ValueError("its coordinator's key is not 32 bytes long")
         except ValueError as error:
             raise ConfigurationError(f"{whence} is no site's request: {error}", fix) from None
         check_name(message.site, "site")
-        return cls(message.site, message.signing_key, message.agreement_key, message.node_key)
+        return cls(message.site, message.signing_key, message.agreement_key, message.node_key, message.region_key)
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/enrolment.proto\x12\x0bonebasin.v1\"o\n\x0bSiteRequest\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x13\n\x0bsigning_key\x18\x03 \x01(\x0c\x12\x15\n\ragreement_key\x18\x04 \x01(\x0c\x12\x10\n\x08node_key\x18\x05 \x01(\t\"\xc9\x01\n\x07Welcome\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x16\n\x0erequest_digest\x18\x03 \x01(\x0c\x12\x17\n\x0f\x63oordinator_key\x18\x04 \x01(\x0c\x12\x15\n\ragreement_key\x18\x05 \x01(\x0c\x12\x17\n\x0f\x63\x61_certificates\x18\x06 \x01(\x0c\x12\x11\n\taddresses\x18\x07 \x03(\t\x12\x11\n\tcampaigns\x18\x08 \x03(\x0c\x12\x13\n\x0bissued_unix\x18\t \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/enrolment.proto\x12\x0bonebasin.v1\"\x83\x01\n\x0bSiteRequest\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x13\n\x0bsigning_key\x18\x03 \x01(\x0c\x12\x15\n\ragreement_key\x18\x04 \x01(\x0c\x12\x10\n\x08node_key\x18\x05 \x01(\t\x12\x12\n\nregion_key\x18\x06 \x01(\x0c\"\xc9\x01\n\x07Welcome\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x16\n\x0erequest_digest\x18\x03 \x01(\x0c\x12\x17\n\x0f\x63oordinator_key\x18\x04 \x01(\x0c\x12\x15\n\ragreement_key\x18\x05 \x01(\x0c\x12\x17\n\x0f\x63\x61_certificates\x18\x06 \x01(\x0c\x12\x11\n\taddresses\x18\x07 \x03(\t\x12\x11\n\tcampaigns\x18\x08 \x03(\x0c\x12\x13\n\x0bissued_unix\x18\t \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.enrolment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SITEREQUEST']._serialized_start=39
-  _globals['_SITEREQUEST']._serialized_end=150
-  _globals['_WELCOME']._serialized_start=153
-  _globals['_WELCOME']._serialized_end=354
+  _globals['_SITEREQUEST']._serialized_start=40
+  _globals['_SITEREQUEST']._serialized_end=171
+  _globals['_WELCOME']._serialized_start=174
+  _globals['_WELCOME']._serialized_end=375
 # @@protoc_insertion_point(module_scope)

@@ -7,18 +7,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SiteRequest(_message.Message):
-    __slots__ = ("wire_version", "site", "signing_key", "agreement_key", "node_key")
+    __slots__ = ("wire_version", "site", "signing_key", "agreement_key", "node_key", "region_key")
     WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
     AGREEMENT_KEY_FIELD_NUMBER: _ClassVar[int]
     NODE_KEY_FIELD_NUMBER: _ClassVar[int]
+    REGION_KEY_FIELD_NUMBER: _ClassVar[int]
     wire_version: int
     site: str
     signing_key: bytes
     agreement_key: bytes
     node_key: str
-    def __init__(self, wire_version: _Optional[int] = ..., site: _Optional[str] = ..., signing_key: _Optional[bytes] = ..., agreement_key: _Optional[bytes] = ..., node_key: _Optional[str] = ...) -> None: ...
+    region_key: bytes
+    def __init__(self, wire_version: _Optional[int] = ..., site: _Optional[str] = ..., signing_key: _Optional[bytes] = ..., agreement_key: _Optional[bytes] = ..., node_key: _Optional[str] = ..., region_key: _Optional[bytes] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("wire_version", "site", "request_digest", "coordinator_key", "agreement_key", "ca_certificates", "addresses", "campaigns", "issued_unix")

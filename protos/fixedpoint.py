@@ -61,6 +61,12 @@ def check_values(values: npt.NDArray[np.floating], site: str, tensor: str) -> No
     )
 
 
+def is_sum(sums: Ints, models: int) -> bool:
+    """Tell whether integers can be sums of so many models' values."""
+    limit = models * int(LIMIT) << FRACTION_BITS
+    return not sums.size or (-limit < int(sums.min()) and int(sums.max()) < limit)
+
+
 def biased(values: npt.NDArray[np.float32], scratch: npt.NDArray[np.float64]) -> Ints:
     """Return the nearest multiples of 2⁻⁴⁰, ties to even, each plus `BIAS`; they lie in `scratch`.
 

@@ -27,7 +27,9 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:onebasin:merge:v1"
 PAYLOAD = "application/vnd.in-toto+json"
 PROOF = "onebasin-proof/1"
-PARAMETER_RULE = "uniform-midpoint"
+PARAMETER_RULES = {"sites": "uniform-midpoint", "members": "midpoint-of-members"}
+"""What a receipt says of a model's parameters, by the campaign's rule `weighing`."""
+PARAMETER_RULE = PARAMETER_RULES["sites"]
 BUFFER_RULES = {
     "pooled": "gaussian-pooled",
     "own": "gaussian-pooled",
@@ -43,6 +45,27 @@ _FILE, _MODEL = "sha256", "onebasin_model_v1"
 
 
 @dataclass(frozen=True)
+class Nested:
+    """The receipt behind a region's update: it stays in the region, and says what went into the region's sums.
+
+    Attributes:
+        receipt: Its digest, hexadecimal.
+        coordinator: The Ed25519 public key of the region's coordinator, which signed it, hexadecimal.
+        models: How many sites' models are in the sums.
+
+    """
+
+    receipt: str
+    coordinator: str
+    models: int
+
+    def __post_init__(self) -> None:
+        _check_digests(self.receipt, self.coordinator)
+        if self.models < 1:
+            raise ConfigurationError(f"a region stands for {self.models} sites")
+
+
+@dataclass(frozen=True)
 class Input:
     """An update that went in.
 
@@ -51,15 +74,22 @@ class Input:
         digest: The update's, hexadecimal.
         measured: The digest of the statistics that it measured for the merged model and signed, hexadecimal; empty
             if none of it are inside.
+        region: If it is a region's, the receipt behind it.
 
     """
 
     site: str
     digest: str
     measured: str = ""
+    region: Nested | None = None
 
     def __post_init__(self) -> None:
         _check_digests(self.digest, *([self.measured] if self.measured else []))
+
+    @property
+    def models(self) -> int:
+        """How many sites' models are in it."""
+        return self.region.models if self.region else 1
 
 
 @dataclass(frozen=True)
@@ -140,6 +170,9 @@ class Receipt:
         """The in-toto statement's exact bytes, which are signed."""
         predicate = asdict(self)
         merged = predicate.pop("merged")
+        for entry in (*predicate["inputs"], *predicate["withdrawn"]):
+            if entry["region"] is None:
+                del entry["region"]
         digests = {_FILE: merged["sha256"], _MODEL: merged["digest"]}
         statement = {
             "_type": STATEMENT,

@@ -21,6 +21,7 @@ from protos.boundary import BatchNorm
 from protos.errors import MergeRangeError
 
 _FRACTION = 149
+_LARGEST = int(np.finfo(np.float32).max)
 _COUNT_BYTES, _MEAN_BYTES, _SQUARE_BYTES = 16, 48, 80
 """Widths on disk: float32's largest values with counts of 2⁶³ fit, two's complement, little-endian."""
 
@@ -52,6 +53,20 @@ class StatisticSums:
         """Add another layer's sums, or with sign −1 take them away."""
         return StatisticSums(
             self.count + sign * other.count, self.mean + sign * other.mean, self.square + sign * other.square
+        )
+
+    def is_sum(self, models: int) -> bool:
+        """Tell whether these can be the sums of so many models' statistics.
+
+        Each model counted a batch at least, and no mean or variance is more than float32 holds or negative. Cauchy
+        and Schwarz: (Σ nμ)² ≤ Σ n · Σ n(σ² + μ²).
+        """
+        largest = _LARGEST << _FRACTION
+        return (
+            models <= self.count < models << 63
+            and not (abs(self.mean) > self.count * largest).any()
+            and not (self.square > self.count * (largest << _FRACTION) * (_LARGEST + 1)).any()
+            and not (self.mean * self.mean > self.count * self.square).any()
         )
 
     def pooled(self, layer: str) -> BatchNorm:
@@ -100,6 +115,14 @@ class StatisticSums:
         """Read what `to_bytes` wrote."""
         (count,) = _unpack(parts["count"])
         return cls(count, _objects(_unpack(parts["mean"])), _objects(_unpack(parts["square"])))
+
+    @classmethod
+    def from_packed(cls, count: bytes, mean: bytes, square: bytes) -> StatisticSums:
+        """Read the bytes of what `to_bytes` wrote; they are as many as `widths` says."""
+        widths, found = cls.widths(0), {"count": count, "mean": mean, "square": square}
+        return cls.from_bytes(
+            {part: np.frombuffer(raw, np.uint8).reshape(-1, widths[part][1]) for part, raw in found.items()}
+        )
 
     @staticmethod
     def widths(channels: int) -> dict[str, tuple[int, int]]:

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from protos import campaign_pb2 as protos_dot_campaign__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13protos/update.proto\x12\x0bonebasin.v1\x1a\x15protos/campaign.proto\"[\n\tParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x05\x64type\x18\x02 \x01(\x0e\x32\x12.onebasin.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\x04\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"D\n\tBatchNorm\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x0c\n\x04mean\x18\x02 \x03(\x02\x12\x0b\n\x03var\x18\x03 \x03(\x02\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\"(\n\x07Version\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\x82\x02\n\x0cUpdateHeader\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x17\n\x0f\x63\x61mpaign_digest\x18\x02 \x01(\x0c\x12\x13\n\x0b\x62\x61se_digest\x18\x03 \x01(\x0c\x12\x0c\n\x04site\x18\x04 \x01(\t\x12\x1f\n\x04\x63opy\x18\x05 \x01(\x0e\x32\x11.onebasin.v1.Copy\x12*\n\nparameters\x18\x06 \x03(\x0b\x32\x16.onebasin.v1.Parameter\x12+\n\x0b\x62\x61tch_norms\x18\x07 \x03(\x0b\x32\x16.onebasin.v1.BatchNorm\x12&\n\x08versions\x18\x08 \x03(\x0b\x32\x14.onebasin.v1.Version\"=\n\x06Signed\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c*X\n\x05\x44Type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDTYPE_FLOAT32\x10\x01\x12\x11\n\rDTYPE_FLOAT16\x10\x02\x12\x12\n\x0e\x44TYPE_BFLOAT16\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13protos/update.proto\x12\x0bonebasin.v1\x1a\x15protos/campaign.proto\"[\n\tParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x05\x64type\x18\x02 \x01(\x0e\x32\x12.onebasin.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\x04\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"D\n\tBatchNorm\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x0c\n\x04mean\x18\x02 \x03(\x02\x12\x0b\n\x03var\x18\x03 \x03(\x02\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\"(\n\x07Version\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xd3\x02\n\x0cUpdateHeader\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x17\n\x0f\x63\x61mpaign_digest\x18\x02 \x01(\x0c\x12\x13\n\x0b\x62\x61se_digest\x18\x03 \x01(\x0c\x12\x0c\n\x04site\x18\x04 \x01(\t\x12\x1f\n\x04\x63opy\x18\x05 \x01(\x0e\x32\x11.onebasin.v1.Copy\x12*\n\nparameters\x18\x06 \x03(\x0b\x32\x16.onebasin.v1.Parameter\x12+\n\x0b\x62\x61tch_norms\x18\x07 \x03(\x0b\x32\x16.onebasin.v1.BatchNorm\x12&\n\x08versions\x18\x08 \x03(\x0b\x32\x14.onebasin.v1.Version\x12#\n\x06region\x18\t \x01(\x0b\x32\x13.onebasin.v1.Signed\x12*\n\nlayer_sums\x18\n \x03(\x0b\x32\x16.onebasin.v1.LayerSums\"G\n\tLayerSums\x12\r\n\x05layer\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x0c\x12\x0c\n\x04mean\x18\x03 \x01(\x0c\x12\x0e\n\x06square\x18\x04 \x01(\x0c\"u\n\tRegionSum\x12\x17\n\x0f\x63\x61mpaign_digest\x18\x01 \x01(\x0c\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x0e\n\x06models\x18\x03 \x01(\x07\x12\x0f\n\x07receipt\x18\x04 \x01(\x0c\x12\x0f\n\x07\x63ontent\x18\x05 \x01(\x0c\x12\r\n\x05sites\x18\x06 \x01(\x0c\"=\n\x06Signed\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c*g\n\x05\x44Type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDTYPE_FLOAT32\x10\x01\x12\x11\n\rDTYPE_FLOAT16\x10\x02\x12\x12\n\x0e\x44TYPE_BFLOAT16\x10\x03\x12\r\n\tDTYPE_SUM\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.update_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DTYPE']._serialized_start=588
-  _globals['_DTYPE']._serialized_end=676
+  _globals['_DTYPE']._serialized_start=861
+  _globals['_DTYPE']._serialized_end=964
   _globals['_PARAMETER']._serialized_start=59
   _globals['_PARAMETER']._serialized_end=150
   _globals['_BATCHNORM']._serialized_start=152
@@ -41,7 +41,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERSION']._serialized_start=222
   _globals['_VERSION']._serialized_end=262
   _globals['_UPDATEHEADER']._serialized_start=265
-  _globals['_UPDATEHEADER']._serialized_end=523
-  _globals['_SIGNED']._serialized_start=525
-  _globals['_SIGNED']._serialized_end=586
+  _globals['_UPDATEHEADER']._serialized_end=604
+  _globals['_LAYERSUMS']._serialized_start=606
+  _globals['_LAYERSUMS']._serialized_end=677
+  _globals['_REGIONSUM']._serialized_start=679
+  _globals['_REGIONSUM']._serialized_end=796
+  _globals['_SIGNED']._serialized_start=798
+  _globals['_SIGNED']._serialized_end=859
 # @@protoc_insertion_point(module_scope)

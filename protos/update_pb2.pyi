@@ -14,10 +14,12 @@ class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DTYPE_FLOAT32: _ClassVar[DType]
     DTYPE_FLOAT16: _ClassVar[DType]
     DTYPE_BFLOAT16: _ClassVar[DType]
+    DTYPE_SUM: _ClassVar[DType]
 DTYPE_UNSPECIFIED: DType
 DTYPE_FLOAT32: DType
 DTYPE_FLOAT16: DType
 DTYPE_BFLOAT16: DType
+DTYPE_SUM: DType
 
 class Parameter(_message.Message):
     __slots__ = ("name", "dtype", "shape", "sha256")
@@ -52,7 +54,7 @@ class Version(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class UpdateHeader(_message.Message):
-    __slots__ = ("wire_version", "campaign_digest", "base_digest", "site", "copy", "parameters", "batch_norms", "versions")
+    __slots__ = ("wire_version", "campaign_digest", "base_digest", "site", "copy", "parameters", "batch_norms", "versions", "region", "layer_sums")
     WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
     CAMPAIGN_DIGEST_FIELD_NUMBER: _ClassVar[int]
     BASE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +63,8 @@ class UpdateHeader(_message.Message):
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     BATCH_NORMS_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    LAYER_SUMS_FIELD_NUMBER: _ClassVar[int]
     wire_version: int
     campaign_digest: bytes
     base_digest: bytes
@@ -69,7 +73,37 @@ class UpdateHeader(_message.Message):
     parameters: _containers.RepeatedCompositeFieldContainer[Parameter]
     batch_norms: _containers.RepeatedCompositeFieldContainer[BatchNorm]
     versions: _containers.RepeatedCompositeFieldContainer[Version]
-    def __init__(self, wire_version: _Optional[int] = ..., campaign_digest: _Optional[bytes] = ..., base_digest: _Optional[bytes] = ..., site: _Optional[str] = ..., copy: _Optional[_Union[_campaign_pb2.Copy, str]] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., batch_norms: _Optional[_Iterable[_Union[BatchNorm, _Mapping]]] = ..., versions: _Optional[_Iterable[_Union[Version, _Mapping]]] = ...) -> None: ...
+    region: Signed
+    layer_sums: _containers.RepeatedCompositeFieldContainer[LayerSums]
+    def __init__(self, wire_version: _Optional[int] = ..., campaign_digest: _Optional[bytes] = ..., base_digest: _Optional[bytes] = ..., site: _Optional[str] = ..., copy: _Optional[_Union[_campaign_pb2.Copy, str]] = ..., parameters: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., batch_norms: _Optional[_Iterable[_Union[BatchNorm, _Mapping]]] = ..., versions: _Optional[_Iterable[_Union[Version, _Mapping]]] = ..., region: _Optional[_Union[Signed, _Mapping]] = ..., layer_sums: _Optional[_Iterable[_Union[LayerSums, _Mapping]]] = ...) -> None: ...
+
+class LayerSums(_message.Message):
+    __slots__ = ("layer", "count", "mean", "square")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    SQUARE_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    count: bytes
+    mean: bytes
+    square: bytes
+    def __init__(self, layer: _Optional[str] = ..., count: _Optional[bytes] = ..., mean: _Optional[bytes] = ..., square: _Optional[bytes] = ...) -> None: ...
+
+class RegionSum(_message.Message):
+    __slots__ = ("campaign_digest", "region", "models", "receipt", "content", "sites")
+    CAMPAIGN_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    SITES_FIELD_NUMBER: _ClassVar[int]
+    campaign_digest: bytes
+    region: str
+    models: int
+    receipt: bytes
+    content: bytes
+    sites: bytes
+    def __init__(self, campaign_digest: _Optional[bytes] = ..., region: _Optional[str] = ..., models: _Optional[int] = ..., receipt: _Optional[bytes] = ..., content: _Optional[bytes] = ..., sites: _Optional[bytes] = ...) -> None: ...
 
 class Signed(_message.Message):
     __slots__ = ("purpose", "payload", "signature")

@@ -13,7 +13,7 @@ from typing import Self
 
 from google.protobuf.message import DecodeError
 
-from protos import boundary, dtypes, signing
+from protos import boundary, dtypes, regions, signing
 from protos import update_pb2 as pb
 from protos.boundary import Statistics
 from protos.campaign import Campaign
@@ -100,7 +100,7 @@ class UpdateFile:
 
         """
         signing.opened(self.envelope, signing.UPDATE, campaign.keys[site], pb.UpdateHeader, site)
-        boundary.check_header(self.header, campaign, base, site)
+        regions.check_header(self.header, campaign, base, site)
         self.check()
 
     def close(self) -> None:

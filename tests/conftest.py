@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = ("random_models", "worlds", "secure_sums", "fake_flower")
+pytest_plugins = ("random_models", "worlds", "secure_sums", "fake_flower", "region_trees")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,8 +7,8 @@ disk. All of these are `write_sum`.
 
 A state is a safetensors file: ``sum:<parameter>`` int64 fixed-point sums, per BatchNorm layer the exact integers
 of `StatisticSums` as bytes, and a seal over all of it. Its metadata carries the base's digest, the number of
-models and the digests inside. It is written chunk by chunk, so memory doesn't grow with the model or with the
-number of sites.
+models, the digests of the updates and the tokens of the sites inside. It is written chunk by chunk, so memory
+doesn't grow with the model or with the number of sites.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from protos.manifest import Manifest, TensorSpec
 from protos.statistics import StatisticSums
 from protos.tensorfile import TensorFile, write_tensors
 
-FORMAT = "onebasin-merge-state/2"
+FORMAT = "onebasin-merge-state/3"
 _DAMAGED = "it is damaged or of another base: remove it and collect the updates again"
 SEAL = "seal"
 BLOCK = 1 << 16
@@ -48,6 +48,10 @@ class Term(Protocol):
     def digests(self) -> frozenset[str]:
         """The updates inside, by digest (hexadecimal)."""
 
+    @property
+    def sites(self) -> frozenset[str]:
+        """The sites inside, by token (`protos.regions.token`), as far as they are known; several of a region."""
+
     def add(self, name: str, start: int, stop: int, to: BlockSum, weight: int) -> None:
         """Add elements of a parameter to a sum of them."""
 
@@ -56,7 +60,8 @@ class Term(Protocol):
 
 
 Terms = Sequence[tuple[int, Term]]
-"""Weights and terms. A state is made with weights of +1 and −1 only; a merge may weight its models."""
+"""Weights and terms. Weights are whole, negative to take a term away, and weight parameters: statistics have their
+batches."""
 Adder = Callable[[int], BlockSum]
 """Makes the sum of a block from its size."""
 
@@ -69,15 +74,24 @@ class Update:
         statistics: Each BatchNorm layer's statistics.
         digest: The update's digest.
         site: Whose it is.
+        sites: The site's token, if it is known.
 
     """
 
     models = 1
 
-    def __init__(self, file: ModelReader, statistics: Statistics, digest: bytes, site: str) -> None:
+    def __init__(
+        self,
+        file: ModelReader,
+        statistics: Statistics,
+        digest: bytes,
+        site: str,
+        sites: frozenset[str] = frozenset(),
+    ) -> None:
         self._file = file
         self._statistics = statistics
         self.digests = frozenset([digest.hex()])
+        self.sites = sites
         self._site = site
 
     def add(self, name: str, start: int, stop: int, to: BlockSum, weight: int) -> None:
@@ -127,6 +141,7 @@ class MergeState:
             self.base = bytes.fromhex(self._file.metadata["base"])
             self.models = int(self._file.metadata["models"])
             self.digests = frozenset[str](json.loads(self._file.metadata["digests"]))
+            self.sites = frozenset[str](json.loads(self._file.metadata["sites"]))
         except (KeyError, ValueError, TypeError) as error:
             self._file.close()
             raise ModelFileError(f"{path} is not a merge state of this version") from error
@@ -173,11 +188,11 @@ def write_sum(path: Path, base: Manifest, base_digest: bytes, terms: Terms) -> N
         path: The state's file; replaced if it is there. A term may be the state that is open on it.
         base: Names, shapes and dtypes of what is merged.
         base_digest: The base's digest.
-        terms: Pairs of +1 or −1 and a term.
+        terms: Pairs of a weight and a term.
 
     Raises:
-        UpdateRefusedError: An update is added that is inside already, or taken away that is not; or a value is
-            not finite.
+        UpdateRefusedError: An update or a site is added that is inside already, or taken away that is not; or a
+            value is not finite.
         ModelFileError: A state among the terms is damaged, or of another base.
         MergeRangeError: A value, or the number of models, is out of range.
         StorageError: The disk is full.
@@ -189,7 +204,8 @@ def write_sum(path: Path, base: Manifest, base_digest: bytes, terms: Terms) -> N
                 f"a merge state is of base {short(term.base)}, not of {short(base_digest)}",
                 "models can be merged only with others of the same base",
             )
-    digests = _combined(terms)
+    digests = _combined(terms, lambda term: term.digests, "update")
+    sites = _combined(terms, lambda term: term.sites, "site")
     models = total_models(terms)
     sums = {f"sum:{name}": name for name in base.parameters}
     specs = {key: TensorSpec(dtypes.INT64, base.parameters[name].shape) for key, name in sums.items()}
@@ -211,6 +227,7 @@ def write_sum(path: Path, base: Manifest, base_digest: bytes, terms: Terms) -> N
         "base": base_digest.hex(),
         "models": str(models),
         "digests": json.dumps(sorted(digests)),
+        "sites": json.dumps(sorted(sites)),
     }
     write_tensors(path, specs, content, metadata, seal=SEAL)
 
@@ -253,10 +270,10 @@ def block_sums(
 
 
 def statistic_sum(terms: Terms, layer: str, channels: int) -> StatisticSums:
-    """Add up a layer's sums over signed terms."""
+    """Add up a layer's sums over terms. They have weights of their own, so only the sign of a term's counts."""
     total = StatisticSums.zero(channels)
-    for sign, term in terms:
-        total = total.plus(term.statistics(layer), sign)
+    for weight, term in terms:
+        total = total.plus(term.statistics(layer), 1 if weight > 0 else -1)
     return total
 
 
@@ -267,14 +284,15 @@ def blocks(size: int, block: int = 0) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, size)
 
 
-def _combined(terms: Terms) -> frozenset[str]:
+def _combined(terms: Terms, named: Callable[[Term], frozenset[str]], what: str) -> frozenset[str]:
     inside: frozenset[str] = frozenset()
     for sign, term in sorted(terms, key=lambda pair: -pair[0]):
-        if sign > 0 and (twice := inside & term.digests):
+        names = named(term)
+        if sign > 0 and (twice := inside & names):
             raise UpdateRefusedError(
-                f"update {min(twice)[:12]} is in the merge already", "each update counts once"
+                f"{what} {min(twice)[:12]} is in the merge already", f"each {what} counts once"
             )
-        if sign < 0 and (unknown := term.digests - inside):
-            raise UpdateRefusedError(f"update {min(unknown)[:12]} is not in the merge, so it can't be taken out")
-        inside = inside | term.digests if sign > 0 else inside - term.digests
+        if sign < 0 and (unknown := names - inside):
+            raise UpdateRefusedError(f"{what} {min(unknown)[:12]} is not in the merge, so it can't be taken out")
+        inside = inside | names if sign > 0 else inside - names
     return inside

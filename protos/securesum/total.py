@@ -55,8 +55,7 @@ class MaskedSum:
         """
         vector = self._layout[f"{SUM}:{name}"]
         sums = self._words(vector, start, vector.size if stop is None else stop).view(np.int64)
-        limit = self.models * int(fixedpoint.LIMIT) << fixedpoint.FRACTION_BITS
-        if sums.size and not (-limit < int(sums.min()) and int(sums.max()) < limit):
+        if not fixedpoint.is_sum(sums, self.models):
             raise _no_sum(name)
         return sums
 
@@ -73,11 +72,7 @@ class MaskedSum:
             words = self._words(vector, 0, vector.size)
             parts[part] = words.view(np.uint8).reshape(vector.size, vector.width * WORD.itemsize)
         found = StatisticSums.from_bytes(parts)
-        # Cauchy and Schwarz: (Σ nμ)² ≤ Σ n · Σ n(σ² + μ²). What masks leave behind breaks it sooner or later.
-        if (
-            not self.models <= found.count < self.models << 63
-            or (found.mean * found.mean > found.count * found.square).any()
-        ):
+        if not found.is_sum(self.models):  # what masks leave behind breaks it sooner or later
             raise _no_sum(layer)
         return found
 

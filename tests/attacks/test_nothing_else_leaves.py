@@ -294,6 +294,18 @@ ALLOWED = {
     "UpdateHeader.parameters": "repeated Parameter",
     "UpdateHeader.batch_norms": "repeated BatchNorm",
     "UpdateHeader.versions": "repeated Version",
+    "UpdateHeader.region": "Signed",
+    "UpdateHeader.layer_sums": "repeated LayerSums",
+    "LayerSums.layer": "string",
+    "LayerSums.count": "bytes",
+    "LayerSums.mean": "bytes",
+    "LayerSums.square": "bytes",
+    "RegionSum.campaign_digest": "bytes",
+    "RegionSum.region": "string",
+    "RegionSum.models": "fixed32",
+    "RegionSum.receipt": "bytes",
+    "RegionSum.content": "bytes",
+    "RegionSum.sites": "bytes",
     "Parameter.name": "string",
     "Parameter.dtype": "DType",
     "Parameter.shape": "repeated uint64",
@@ -357,7 +369,7 @@ def fields(message: Descriptor, found: dict[str, str]) -> dict[str, str]:
 
 def test_the_fields_of_all_that_leaves_are_the_ones_on_the_list():
     found: dict[str, str] = {}
-    signed = (pb.HelloReply, update_pb2.UpdateHeader, pb.Measured, pb.Evaluation)
+    signed = (pb.HelloReply, update_pb2.UpdateHeader, update_pb2.RegionSum, pb.Measured, pb.Evaluation)
     summed = (sums.Keys, sums.Shares, sums.Masked, sums.Confirmation, sums.Reveal)
     for message in (pb.Reply, *signed, *summed):
         assert not message.DESCRIPTOR.is_extendable

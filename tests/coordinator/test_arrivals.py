@@ -33,7 +33,7 @@ def arrive(world, tmp_path):
 
 
 def deliver(arrival: Arrival, outbox, size: int = 1 << 20) -> None:
-    for part in parts(arrival._base.parameters, size):
+    for part in parts(arrival._specs, size):
         arrival.take(outbox.parameters(part), part)
 
 

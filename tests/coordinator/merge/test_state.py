@@ -182,6 +182,7 @@ class Crowd:
     def __init__(self, models: int) -> None:
         self.models = models
         self.digests = frozenset([f"crowd-{models}"])
+        self.sites = frozenset[str]()
 
     def add(self, name: str, start: int, stop: int, to: ParameterSum, weight: int) -> None:
         to.add_ints(np.zeros(stop - start, np.int64), weight)
@@ -411,13 +412,14 @@ def test_a_flipped_bit_in_the_length_of_the_header_is_found(kitchen, tmp_path):
     [
         {},
         {"format": "onebasin-merge-state/0", "models": "1", "digests": "[]"},
-        {"format": "onebasin-merge-state/2", "base": "", "models": "many", "digests": "[]"},
-        {"format": "onebasin-merge-state/1", "models": "1", "digests": "[]"},
-        {"format": "onebasin-merge-state/2", "base": "x", "models": "1", "digests": "[]"},
+        {"format": "onebasin-merge-state/3", "base": "", "models": "many", "digests": "[]", "sites": "[]"},
         {"format": "onebasin-merge-state/2", "models": "1", "digests": "[]"},
-        {"format": "onebasin-merge-state/2", "base": "", "models": "1", "digests": "["},
-        {"format": "onebasin-merge-state/2", "base": "", "models": "1", "digests": "7"},
-        {"format": "onebasin-merge-state/2", "base": "", "models": "1"},
+        {"format": "onebasin-merge-state/3", "base": "x", "models": "1", "digests": "[]", "sites": "[]"},
+        {"format": "onebasin-merge-state/3", "models": "1", "digests": "[]", "sites": "[]"},
+        {"format": "onebasin-merge-state/3", "base": "", "models": "1", "digests": "[", "sites": "[]"},
+        {"format": "onebasin-merge-state/3", "base": "", "models": "1", "digests": "7", "sites": "[]"},
+        {"format": "onebasin-merge-state/3", "base": "", "models": "1", "sites": "[]"},
+        {"format": "onebasin-merge-state/3", "base": "", "models": "1", "digests": "[]"},
     ],
 )
 def test_a_file_that_is_no_state_is_refused(tmp_path, model, saved, metadata):
