@@ -58,6 +58,7 @@ class Exported:
         bytes: The file's size.
         opset: The version of ONNX's operators; None for a state dict.
         tried: What ONNX Runtime was compared with PyTorch on.
+        note: What has to be known of its statistics, if anything.
 
     """
 
@@ -69,6 +70,7 @@ class Exported:
     bytes: int
     opset: int | None = None
     tried: list[Tried] = field(default_factory=list)
+    note: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it as JSON's types."""
@@ -90,7 +92,7 @@ class Exported:
                 f"ONNX opset {self.opset}; ONNX Runtime and PyTorch agree on {shapes} pixels: logits of up to "
                 f"{worst.largest:.3g} differ by at most {worst.difference:.1e}"
             ]
-        return said
+        return [*said, f"note: {self.note}"] if self.note else said
 
 
 def export(merged: Path, output: Path, options: Options) -> Exported:
@@ -123,8 +125,8 @@ def export(merged: Path, output: Path, options: Options) -> Exported:
             opset, tried = _as_onnx(source, network, output, name, classes, options)
         else:
             state_dict.write(source, output, classes=classes, wrap=options.wrap)
-        digest, statistics = source.digest.hex(), _statistics(source)
-    return Exported(output, name, classes, digest, statistics, output.stat().st_size, opset, tried)
+        digest, statistics, note = source.digest.hex(), _statistics(source), source.note()
+    return Exported(output, name, classes, digest, statistics, output.stat().st_size, opset, tried, note)
 
 
 def _as_onnx(

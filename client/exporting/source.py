@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.models.routed_file import described_sets, read_set
+from protos import campaign as campaigns
 from protos.boundary import Statistics
+from protos.campaign import KEPT_AT_SITES
 from protos.checkpoints import ModelFile, open_model
 from protos.digest import file_digest
 from protos.errors import ConfigurationError, ModelFileError
 from protos.manifest import STATISTICS, TensorSpec
 from protos.merged import PREFIX, SETS, statistic
 
-MERGED = "merged.safetensors"
-"""The model's name in a campaign's folder, at the coordinator and at a site."""
+MERGED, CAMPAIGN = "merged.safetensors", "campaign.binpb"
+"""What model and campaign are called: at the coordinator, the campaign's folder holds the model's folder."""
 POOLED = "pooled"
 """What the statistics are called that a file with several sets has under the network's own names."""
 
@@ -55,6 +57,20 @@ class Source:
     def digest(self) -> bytes:
         """The file's canonical digest, as receipts name a merged model."""
         return file_digest(self.file)
+
+    def note(self) -> str:
+        """Say that this file's statistics are not those that sites use, if the campaign beside it rules so."""
+        beside = self.file.path.parent.parent / CAMPAIGN
+        if not beside.is_file():
+            return ""
+        campaign = campaigns.load(beside)
+        rule = campaign.rules.buffers
+        if rule not in KEPT_AT_SITES or self.file.metadata.get("campaign") != campaign.digest.hex():
+            return ""
+        return (
+            f"by the rule {rule!r} of campaign {campaign.name} each site has statistics of its own, and this file "
+            f"has the pooled ones: for a site, export its own {MERGED}"
+        )
 
     def statistics(self) -> Statistics | None:
         """Return the chosen set's statistics; None where the network's own tensors are what is wanted."""

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from worlds import build_world
 
 from client.data.labels import CLASSES
 from client.exporting.export import Options, export, size_of
 from client.models import build
 from client.models.routed_file import load_routed
+from client.tensors import raw_state
+from protos.campaign import Rules
 from protos.checkpoints import open_model
 from protos.digest import file_digest
 from protos.errors import ConfigurationError, ModelFileError
-from protos.tensorfile import TensorFile
+from protos.tensorfile import TensorFile, write_arrays
 
 
 def same(found, wanted) -> bool:
@@ -63,6 +66,22 @@ def test_one_set_of_a_routed_model_is_a_plain_model(routed, tmp_path, chosen, pl
     assert not any(name.startswith("sets.") for name in state)
     with TensorFile(found.file) as file:
         assert "sets" not in file.metadata and file.metadata["statistics"] == chosen
+
+
+@pytest.mark.parametrize(("rule", "noted"), [("recalibrated", True), ("own", True), ("pooled", False)])
+def test_the_coordinators_file_is_not_taken_for_a_sites(plain, tmp_path, rule, noted):
+    """Under some rules each site's model has statistics that only that site knows."""
+    world = build_world(tmp_path / "world", rules=Rules(buffers=rule), store=False)
+    merged = world.folder.path / "merged"
+    merged.mkdir()
+    metadata = {"model": "tiny-resnet", "classes": "19", "campaign": world.campaign.digest.hex()}
+    write_arrays(merged / "merged.safetensors", raw_state(build("tiny-resnet", 19).state_dict()), metadata)
+    found = export(merged, tmp_path / "out.pth", Options())
+    assert bool(found.note) == noted
+    assert any("export its own" in line for line in found.as_text()) == noted
+    other = {**metadata, "campaign": "00" * 32}
+    write_arrays(merged / "merged.safetensors", raw_state(build("tiny-resnet", 19).state_dict()), other)
+    assert not export(merged, tmp_path / "again.pth", Options()).note
 
 
 def test_a_routed_model_is_not_squeezed_into_a_state_dict(routed, tmp_path):
