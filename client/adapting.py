@@ -31,6 +31,7 @@ from protos import faults, files
 from protos import messages_pb2 as pb
 from protos.errors import AdaptationError, OnebasinError, StorageError, UpdateRefusedError
 
+PROGRESS = "progress.json"
 PHASES = {"data": pb.PHASE_DATA, "adapt": pb.PHASE_ADAPT, "update": pb.PHASE_UPDATE}
 _SHOWN = ("phase", "step", "steps", "eta", "loss", "note", "coverage", "memory")
 STOP = 30.0
@@ -73,7 +74,7 @@ class Status:
 
 def status(joined: Joined) -> Status:
     """Tell how far adapting is, from the files alone."""
-    progress = _read(joined, "progress.json")
+    progress = _read(joined, PROGRESS)
     values = {key: progress[key] for key in _SHOWN if key in progress}
     outbox = Outbox(joined)
     if outbox.ready or outbox.cleared:
@@ -334,7 +335,7 @@ class _Reporter:
 
 
 def _write_progress(folder: Path, values: dict[str, Any]) -> None:
-    path = folder / "progress.json"
+    path = folder / PROGRESS
     # No fsync: after a crash an old progress is as good as a new one.
     temporary = path.with_suffix(".tmp")
     try:

@@ -84,17 +84,25 @@ def answer(site: Site, request: pb.Request, node_id: int, sets: Sets) -> Answer:
 
     Nothing but a refusal leaves that is not in the audit log.
     """
-    reply, content = _tried(site, request, node_id, sets)
+    received = 0
+
+    def counted(name: str) -> bytes | memoryview:
+        nonlocal received
+        came = sets(name)
+        received += len(came)
+        return came
+
+    reply, content = _tried(site, request, node_id, counted)
     try:
-        _note(site, request, reply, content)
+        _note(site, request, reply, content, received)
     except Exception as error:
         log.error("can't write the audit log: %s", error)
         return pb.Reply(refusal=pb.Refusal(reason=pb.Refusal.REASON_STORAGE, site=site.name)), {}
     return reply, content
 
 
-def _note(site: Site, request: pb.Request, reply: pb.Reply, content: Mapping[str, bytes]) -> None:
-    """Write into the audit log what is about to leave, with sizes and digests."""
+def _note(site: Site, request: pb.Request, reply: pb.Reply, content: Mapping[str, bytes], received: int) -> None:
+    """Write into the audit log what is about to leave, with sizes and digests; and how many bytes came."""
     raw = signing.encode(reply)
     fields: dict[str, Any] = {
         "campaign": request.campaign_digest.hex(),
@@ -115,6 +123,8 @@ def _note(site: Site, request: pb.Request, reply: pb.Reply, content: Mapping[str
         fields["parameters"] = len(request.submit.parameters)
     for name, sent in content.items():
         fields[f"{name}_bytes"], fields[f"{name}_sha256"] = len(sent), sha256([sent]).hex()
+    if received:
+        fields["received_bytes"] = received
     site.audit.note("refused" if "reason" in fields else "left", **fields)
 
 

@@ -13,6 +13,7 @@ from flwr.clientapp import ClientApp
 
 from client.correspondence import reply, unanswered
 from client.site import Site
+from protos import logs
 from protos import messages_pb2 as pb
 
 SITE_FOLDER = "site-folder"
@@ -38,7 +39,8 @@ def handle(message: Message, context: Context) -> Message:
 
 def _log_to(site: Site) -> None:
     handler = logging.FileHandler(site.folder / "site.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(logs.formatter())
+    logs.about(site=site.name)
     logger = logging.getLogger("onebasin.site")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

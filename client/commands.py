@@ -13,6 +13,7 @@ from client.data_commands import check_data
 from client.enrolment_commands import accept, fingerprint, init, join, show
 from client.health import health
 from client.judging_commands import evaluate, predict
+from client.metrics import metrics
 from protos import keyfiles
 
 app = typer.Typer(
@@ -54,8 +55,11 @@ def supernode(folder: SiteArgument) -> None:
     """Run the SuperNode that connects to the coordinator, and restart it if it dies; ends with Ctrl-C."""
     from client.site import Site
     from client.supernode import serve
+    from protos import logs
 
-    serve(Site.open(folder), lambda line: typer.echo(line, err=True))
+    site = Site.open(folder)
+    logs.about(site=site.name)
+    serve(site, lambda said, level: logs.say(said, level=level, event="supernode", err=True))
 
 
 @app.command()
@@ -70,10 +74,13 @@ def adapt(
     """
     from client import adapting
     from client.site import Site
+    from protos import logpump, logs
 
     joined = Site.open(folder).joined(_digest(campaign))
+    logs.about(site=joined.site.name, campaign=joined.campaign.name)
+    logpump.start()
     adapting.run(joined, lock if lock >= 0 else None)
-    typer.echo("the update is in the outbox")
+    logs.say("the update is in the outbox", event="adapted")
 
 
 @app.command()
@@ -186,6 +193,7 @@ def preflight(folder: SiteArgument, as_json: JsonOption = False) -> None:
 
 
 app.command()(health)
+app.command()(metrics)
 app.command("check-data")(check_data)
 app.command()(evaluate)
 app.command()(predict)

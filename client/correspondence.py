@@ -15,7 +15,7 @@ from client.answers import RefusedRequestError, answer, reason_for, refused
 from client.delivered import NotDeliveredError
 from client.freshness import Taken
 from client.site import Joined, Site
-from protos import faults, flower, letters, signing, update_pb2
+from protos import faults, flower, letters, logs, signing, update_pb2
 from protos import messages_pb2 as pb
 from protos.errors import ConfigurationError, OnebasinError, SignatureError, UpdateRefusedError
 
@@ -87,6 +87,7 @@ def reply(site: Site, content: RecordDict, node_id: int) -> RecordDict:
     except OnebasinError as error:
         log.error("refused what arrived: %s", error)
         return unanswered(reason_for(error), site.name)
+    logs.about(campaign=received.joined.campaign.name)
     request = received.opened.message
     try:
         question = received.opened.question

@@ -23,7 +23,7 @@ from typing import NoReturn
 from client import unlocking
 from client.client_app import SITE_FOLDER
 from client.site import Site
-from protos import validity
+from protos import logpump, logs, validity
 from protos.errors import ConfigurationError, FederationError
 from protos.programs import environment, free_port
 
@@ -64,7 +64,7 @@ def command(site: Site, node_key: str = "") -> list[str]:
     ]
 
 
-def serve(site: Site, say: Callable[[str], None]) -> NoReturn:
+def serve(site: Site, say: Callable[[str, str], None]) -> NoReturn:
     """Run the SuperNode until this process is asked to end, which is an exception; restart it when it ends.
 
     It ends by itself, and says that all is well, when the SuperLink doesn't know its key: after a restart of the
@@ -72,7 +72,7 @@ def serve(site: Site, say: Callable[[str], None]) -> NoReturn:
 
     Args:
         site: The site.
-        say: Called with a line when something changes.
+        say: Called with a sentence and a level, as `logs.say` knows them, when something changes.
 
     Raises:
         ConfigurationError: The coordinator's certificate is missing, or a key of the site can't be read.
@@ -81,7 +81,7 @@ def serve(site: Site, say: Callable[[str], None]) -> NoReturn:
     """
     certificate = site.folder / site.settings.superlink.root_certificates
     if certificate.exists() and (warning := validity.warning(certificate, _RENEW)):
-        say(f"warning: {warning}")
+        say(warning, "warning")
     refused_since: float | None = None
     while True:
         started = time.monotonic()
@@ -90,7 +90,7 @@ def serve(site: Site, say: Callable[[str], None]) -> NoReturn:
             code, reason = _run(command(site, node_key), env, handed)
         if reason != _REFUSED:
             refused_since = None
-            say(f"the SuperNode ended (exit code {code}); starting it again in {_PAUSE:.0f} s")
+            say(f"the SuperNode ended (exit code {code}); starting it again in {_PAUSE:.0f} s", "error")
         else:
             refused_since = started if refused_since is None else refused_since
             if time.monotonic() - refused_since > KNOCKING:
@@ -100,7 +100,8 @@ def serve(site: Site, say: Callable[[str], None]) -> NoReturn:
                 )
             say(
                 f"the SuperLink refuses the key of site {site.name}: it is not registered, or its last connection "
-                f"broke less than a minute ago; trying again in {_PAUSE:.0f} s"
+                f"broke less than a minute ago; trying again in {_PAUSE:.0f} s",
+                "error",
             )
         time.sleep(_PAUSE)
 
@@ -124,8 +125,12 @@ def _run(arguments: list[str], env: dict[str, str], handed: tuple[int, ...]) -> 
         for line in process.stdout:
             if found := _EXIT_CODE.search(line):
                 reasons.append(found.group(1).decode())
-            sys.stdout.buffer.write(line)
-            sys.stdout.flush()
+            shown = logpump.wrapped(line, logs.about()) if logs.as_json() else None
+            if shown is not None:
+                line = logs.dumped(shown).encode() + b"\n"
+            if shown is not None or not logs.as_json():
+                sys.stdout.buffer.write(line)
+                sys.stdout.flush()
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -2,6 +2,8 @@
 
 Parameters are written straight into a model file of their own and folded only when the last one is there, so a
 site that dies half-way leaves the merge untouched. A part that arrives twice is written twice, to the same place.
+Whatever ends the conversation half-way, the next one asks only for what is missing: the signed header tells of
+each parameter that is there whether it is whole.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from protos import update_pb2 as pb
 from protos.assembly import Assembly, Specs
 from protos.campaign import Campaign
 from protos.digest import sha256
-from protos.errors import StorageError, UpdateRefusedError
+from protos.errors import ModelFileError, StorageError, UpdateRefusedError
 from protos.manifest import Manifest
 from protos.securesum_pb2 import Masked
 from protos.tensorfile import TensorFile
@@ -34,6 +36,11 @@ class Arrival:
         site: Whose it must be.
         envelope: The signed header.
 
+    Attributes:
+        header: What the site signed.
+        digest: The update's digest.
+        missing: The parameters that are not there yet.
+
     Raises:
         UpdateRefusedError: The header is not signed by the site, or breaks a rule.
 
@@ -48,10 +55,9 @@ class Arrival:
         self._listed = {parameter.name: parameter for parameter in self.header.parameters}
         self._base = base
         self._assembly = Assembly(self.model, base.parameters)
-        self.missing = set(self._listed)
         files.make_folder(folder)
-        self.forget()  # what an earlier try left behind is asked for again
         files.write(folder / "update.binpb", envelope.SerializeToString(deterministic=True))
+        self.missing = set(self._listed) - self._whole()
         faults.point("arrival-header")
 
     @property
@@ -87,6 +93,24 @@ class Arrival:
         self._assembly.write(tensors)
         faults.point("arrival-part")
         self.missing -= tensors.keys()
+
+    def _whole(self) -> set[str]:
+        """Find what an earlier conversation left, of this very update: anything else contradicts its header."""
+        try:
+            with TensorFile(self.model) as file:
+                if file.manifest.parameters == self._base.parameters:
+                    return {name for name in self._listed if self._holds(file, name)}
+        except ModelFileError:
+            pass
+        self.forget()
+        return set()
+
+    def _holds(self, file: TensorFile, name: str) -> bool:
+        try:
+            boundary.check_parameter(self._listed[name], memoryview(file.read(name).tobytes()), self.site)
+        except UpdateRefusedError:
+            return False
+        return True
 
     def update(self) -> Update:
         """Open it as a term of the merge; only when nothing is missing."""

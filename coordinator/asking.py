@@ -55,6 +55,7 @@ class _Session:
         due: When to go on asking it (monotonic seconds).
         parts: What is still to be delivered.
         nonce: Of the question; empty while it is not under way.
+        sent: Bytes that were sent to it, and are not in the journal yet.
 
     """
 
@@ -66,6 +67,7 @@ class _Session:
     due: float = 0.0
     parts: list[pb.Deliver] = field(default_factory=list)
     nonce: bytes = b""
+    sent: int = 0
 
 
 class Asking(ABC):
@@ -158,11 +160,14 @@ class Asking(ABC):
             while session.parts and self._courier.room("deliver", node, self._submit.at_once):
                 deliver = session.parts.pop(0)
                 request = pb.Request(campaign_digest=self.folder.campaign.digest, deliver=deliver)
+                names = (name for piece in deliver.pieces for name in piece.parameters)
+                session.sent += sum(self.base.parameters[name].nbytes for name in names)
                 yield self._courier.message(
                     node, request, TIME, {PARAMETERS: _content(deliver, session.models)}, site=session.member.site
                 )
             if not session.parts and not session.nonce and not self._courier.under_way("deliver", node):
                 self._held.update((node, digest) for digest in session.models)
+                self._note_sent(session)
                 session.nonce = secrets.token_bytes(16)
                 request = self.question(session.member, session.nonce)
                 request.campaign_digest = self.folder.campaign.digest
@@ -216,8 +221,14 @@ class Asking(ABC):
         if session.failures >= TRIES:
             self._give_up(session.member.site, problem)
 
+    def _note_sent(self, session: _Session) -> None:
+        """Note what was sent to a site, counting twice what was sent twice."""
+        if session.sent:
+            self.events.note("delivered", session.member.site, bytes=session.sent)
+            session.sent = 0
+
     def _give_up(self, site: str, message: str) -> None:
-        del self._open[site]
+        self._note_sent(self._open.pop(site))
         self.problems[site] = message
         self.events.note(self.given_up, site, message=message)
 

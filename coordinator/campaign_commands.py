@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,8 +34,10 @@ def watch(folder: HomeArgument, name: NameArgument, as_json: JsonOption = False)
     """
     from coordinator.home import Home
     from coordinator.watching import watch as watch_campaign
+    from protos import logs
 
-    watch_campaign(Home.open(folder).campaign(name), _shown(as_json=as_json))
+    logs.about(campaign=name)
+    watch_campaign(Home.open(folder).campaign(name), _shown(name, as_json=as_json))
 
 
 def cancel(folder: HomeArgument, name: NameArgument, as_json: JsonOption = False) -> None:
@@ -50,7 +51,7 @@ def cancel(folder: HomeArgument, name: NameArgument, as_json: JsonOption = False
 
     found = Home.open(folder).campaign(name)
     seen: list[dict[str, Any]] = []
-    cancel_campaign(found, seen.append if as_json else _shown(as_json=False))
+    cancel_campaign(found, seen.append if as_json else _shown(name, as_json=False))
     if as_json:
         content = {
             "campaign": found.campaign.name,
@@ -63,11 +64,7 @@ def cancel(folder: HomeArgument, name: NameArgument, as_json: JsonOption = False
     typer.echo(f"campaign {found.campaign.name} is cancelled")
 
 
-def _shown(*, as_json: bool) -> Callable[[dict[str, Any]], None]:
-    from coordinator.watching import sentence
+def _shown(campaign: str, *, as_json: bool) -> Callable[[dict[str, Any]], None]:
+    from coordinator.watching import log_line
 
-    def show(event: dict[str, Any]) -> None:
-        at = time.strftime("%H:%M:%S", time.localtime(event["time"]))
-        typer.echo(json.dumps(event) if as_json else f"{at}  {sentence(event)}")
-
-    return show
+    return lambda event: typer.echo(json.dumps(event) if as_json else log_line(event, campaign))

@@ -14,13 +14,13 @@ from coordinator.courier import Answer, Courier, kind_of
 from coordinator.folding import Folding
 from coordinator.greeting import Greeted
 from coordinator.home import CampaignFolder
-from coordinator.members import Member, State, refusal
+from coordinator.members import Member, State, error_word, refusal, refusal_word
 from coordinator.merge.state import MergeState
 from coordinator.merging import last_receipt
 from coordinator.pacing import pause
 from protos import messages_pb2 as pb
 from protos import update_pb2
-from protos.assembly import parts
+from protos.assembly import Specs, parts
 from protos.campaign import SECURE_SUM
 from protos.errors import BaseMismatchError, QuorumError, SignatureError, UpdateRefusedError
 from protos.manifest import Manifest
@@ -166,9 +166,12 @@ class Collecting:
         if member.state is State.READY and room:
             self._move(member, State.SUBMITTING)
             member.arrival = None
-            member.parts = list(parts(self._base.parameters, self._submit.part_mebibytes << 20))
-            self.events.note("asked", member.site, parts=len(member.parts))
-            return pb.Request(submit=pb.Submit(header=True, parameters=member.parts.pop(0)))
+            # With something of it here already, its header has to say what is missing.
+            kept = Arrival.model_in(self._arrival(member.site)).exists()
+            member.parts = [] if kept else self._parts(self._base.parameters)
+            first = [] if kept else member.parts.pop(0)
+            self.events.note("asked", member.site)
+            return pb.Request(submit=pb.Submit(header=True, parameters=first))
         if member.state is State.SUBMITTING:
             if member.parts and room:
                 return pb.Request(submit=pb.Submit(parameters=member.parts.pop(0)))
@@ -188,7 +191,7 @@ class Collecting:
         member = self.members[found.site]
         if found.refusal:
             if member.node is None and not member.state.final:
-                self._refuse(member, found.refusal)
+                self._refuse(member, found.refusal, found.reason)
             return None
         before = member.node if member.node != found.node else None
         if before is not None and member.state is State.SUBMITTING:
@@ -202,8 +205,7 @@ class Collecting:
 
     def disconnected(self, site: str) -> None:
         """Take in that a site's node is gone."""
-        if not self.members[site].state.final:
-            self.events.note("disconnected", site)
+        self.events.note("disconnected", site)
 
     def take(self, answer: Answer) -> None:
         """Take in what came of a request."""
@@ -213,17 +215,19 @@ class Collecting:
         try:
             self._take_from(member, answer)
         except (UpdateRefusedError, BaseMismatchError) as error:
-            self._refuse(member, error.what)
+            self._refuse(member, error.what, error_word(error))
 
     def fold(self) -> None:
         """Start folding what is complete, and take in what has been folded."""
-        for arrival in self._folding.step():
+        done = self._folding.step()
+        for arrival in done:
             member = self.members[arrival.site]
             member.seconds = time.monotonic() - self.started
             self._move(member, State.MERGED)
             if not self._keep:
                 arrival.forget()
-            self.events.note("folded", member.site, digest=member.digest.hex())
+            seconds = round(self._folding.seconds / len(done), 3)  # its share of the batch
+            self.events.note("folded", member.site, digest=member.digest.hex(), seconds=seconds)
 
     def _take_from(self, member: Member, answer: Answer) -> None:
         reply = answer.reply
@@ -238,7 +242,7 @@ class Collecting:
                 self._move(member, State.CONNECTED)
                 self._later(member)
                 return
-            self._refuse(member, refusal(member.site, reply.refusal))
+            self._refuse(member, refusal(member.site, reply.refusal), refusal_word(reply.refusal))
         elif kind == "progress" and kind_of(answer.request) in ("adapt", "progress"):
             self._take_progress(member, reply.progress)
         elif kind_of(answer.request) == "submit" and kind == _WANTED[answer.request.submit.header]:
@@ -246,7 +250,10 @@ class Collecting:
                 return  # its header got lost meanwhile, so all of it is asked for again
             if kind == "header":
                 self._take_header(member, reply.header)
-            self._take_part(member, answer)
+            if answer.request.submit.parameters:
+                self._take_part(member, answer)
+            elif member.arrival is not None:
+                self._take_up(member, member.arrival)
         else:
             raise UpdateRefusedError(f"site {member.site}: answered {kind} to {kind_of(answer.request)}")
 
@@ -258,6 +265,7 @@ class Collecting:
                 member,
                 f"site {member.site}: adapting failed at step {progress.step} of {progress.steps}{tensor}; "
                 "`onebasin site status` there says why",
+                "adaptation",
             )
             return
         if state not in pb.Progress.State.values() or progress.phase not in pb.Phase.values():
@@ -284,7 +292,8 @@ class Collecting:
         else:
             member.restarts += member.state is State.ADAPTING
             if member.restarts > MAX_RESTARTS:
-                self._refuse(member, f"site {member.site}: its adapting process died {member.restarts} times")
+                said = f"site {member.site}: its adapting process died {member.restarts} times"
+                self._refuse(member, said, "adaptation")
                 return
             self._move(member, State.CONNECTED)
             member.due = now + (pause(member.restarts) if member.restarts else 0)
@@ -293,6 +302,14 @@ class Collecting:
         arrival = Arrival(self._arrival(member.site), self.campaign, self._base, member.site, envelope)
         member.arrival, member.header, member.digest = arrival, arrival.header, arrival.digest
         self.events.note("header", member.site, digest=arrival.digest.hex())
+
+    def _take_up(self, member: Member, arrival: Arrival) -> None:
+        """Go on with an update of which parts came before."""
+        missing = {name: spec for name, spec in self._base.parameters.items() if name in arrival.missing}
+        member.parts = self._parts(missing)
+        left = sum(spec.nbytes for spec in missing.values())
+        self.events.note("taken-up", member.site, bytes=arrival.nbytes - left, left=left)
+        self._complete(member, arrival)
 
     def _take_part(self, member: Member, answer: Answer) -> None:
         if member.arrival is None:
@@ -305,10 +322,14 @@ class Collecting:
             self._ask_again(member, answer.request)
             return
         member.arrival.take(raw, list(answer.request.submit.parameters))
-        if not member.arrival.missing:
+        self._complete(member, member.arrival)
+
+    def _complete(self, member: Member, arrival: Arrival) -> None:
+        """Have an update folded if nothing of it is missing."""
+        if not arrival.missing:
             self._move(member, State.FOLDING)
-            self.events.note("arrived", member.site, digest=member.digest.hex(), bytes=member.arrival.nbytes)
-            self._folding.add(member.arrival)
+            self.events.note("arrived", member.site, digest=member.digest.hex(), bytes=arrival.nbytes)
+            self._folding.add(arrival)
 
     def _ask_again(self, member: Member, request: pb.Request) -> None:
         self._later(member)
@@ -413,19 +434,19 @@ class Collecting:
         member.failures += 1
         member.due = time.monotonic() + pause(member.failures)
 
-    def _refuse(self, member: Member, reason: str) -> None:
+    def _refuse(self, member: Member, reason: str, word: str) -> None:
+        """Give a member up for what it did or sent; the word is one of `members.WORDS`."""
         self._move(member, State.REFUSED, reason)
-        self._drop(member)
-        self.events.note("refused", member.site, message=reason)
-
-    def _miss(self, member: Member, reason: str) -> None:
-        self._move(member, State.MISSING, reason)
-        self._drop(member)
-        self.events.note("missing", member.site, message=reason)
-
-    def _drop(self, member: Member) -> None:
         if member.arrival is not None:
             clear(member.arrival.folder)
+        self.events.note("refused", member.site, message=reason, reason=word)
+
+    def _miss(self, member: Member, reason: str) -> None:
+        self._move(member, State.MISSING, reason)  # what came of its update is kept, for another run
+        self.events.note("missing", member.site, message=reason)
+
+    def _parts(self, specs: Specs) -> list[list[str]]:
+        return list(parts(specs, self._submit.part_mebibytes << 20))
 
     def _arrival(self, site: str) -> Path:
         return self._folder.arrivals / site

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -24,6 +23,7 @@ from coordinator.enrolment_commands import (
     welcome,
 )
 from coordinator.health import health
+from coordinator.metrics import metrics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -159,19 +159,18 @@ def run(
     from coordinator.home import Home
     from coordinator.report.format import from_json
     from coordinator.report.table import results_table
+    from coordinator.watching import log_line
     from coordinator.watching import run as run_campaign
-    from coordinator.watching import sentence
+    from protos import logs
 
     home = Home.open(folder)
+    logs.about(campaign=name)
     warn(home)
     found = home.campaign(name)
-
-    def show(event: dict[str, Any]) -> None:
-        typer.echo(f"{time.strftime('%H:%M:%S', time.localtime(event['time']))}  {sentence(event)}")
-
-    run_campaign(found, show, reopen=reopen)
-    Console().print(results_table(from_json((found.merged / "report.json").read_text())))
-    typer.echo(f"merged model, card, receipt and report: {found.merged}")
+    run_campaign(found, lambda event: typer.echo(log_line(event, name)), reopen=reopen)
+    if not logs.as_json():
+        Console().print(results_table(from_json((found.merged / "report.json").read_text())))
+    logs.say(f"merged model, card, receipt and report: {found.merged}", event="result")
 
 
 @app.command()
@@ -225,6 +224,7 @@ for command in (
     fingerprint,
     digest,
     health,
+    metrics,
     preflight,
     renew_certificate,
     renew_authority,

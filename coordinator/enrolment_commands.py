@@ -158,8 +158,8 @@ def renew_authority(
 
 def warn(home: Home) -> None:
     """Say on standard error which of the coordinator's certificates end soon."""
-    from protos import validity
+    from protos import logs, validity
 
     for name, fix in (("server.pem", "renew-certificate"), ("ca.crt", "renew-authority")):
         if said := validity.warning(home.keys / name, f"renew it: onebasin coordinator {fix}"):
-            typer.echo(f"warning: {said}", err=True)
+            logs.say(said, level="warning", event="certificate", err=True)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from coordinator import roster, superlink
 from coordinator.home import Home
+from protos import logpump, logs
 from protos.errors import OnebasinError
 
 PROGRAM = "flower-superlink"
@@ -31,6 +32,8 @@ EVERY = 0.2
 
 def main() -> None:
     """Run it."""
+    logpump.start()
+    logs.attach("onebasin")
     (program,) = entry_points(group="console_scripts", name=PROGRAM)
     run = program.load()
     sys.argv[0] = PROGRAM

@@ -7,6 +7,7 @@ time it is free go into one pass over the state: a sum of three terms costs hard
 from __future__ import annotations
 
 import logging
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +22,12 @@ log = logging.getLogger("onebasin.coordinator")
 
 
 class Folding:
-    """Folds arrivals into the state file, a batch at a time."""
+    """Folds arrivals into the state file, a batch at a time.
+
+    Attributes:
+        seconds: What folding the last batch took.
+
+    """
 
     def __init__(self, state: Path, base: Manifest, base_digest: bytes) -> None:
         self._state = state
@@ -30,7 +36,8 @@ class Folding:
         self._worker = ThreadPoolExecutor(1, "fold")
         self._queue: list[Arrival] = []
         self._batch: list[Arrival] = []
-        self._running: Future[None] | None = None
+        self._running: Future[float] | None = None
+        self.seconds = 0.0
 
     def add(self, arrival: Arrival) -> None:
         """Queue a complete arrival."""
@@ -46,7 +53,7 @@ class Folding:
         """
         done: list[Arrival] = []
         if self._running is not None and self._running.done():
-            self._running.result()
+            self.seconds = self._running.result()
             done, self._batch, self._running = self._batch, [], None
         if self._running is None and self._queue:
             self._batch, self._queue = self._queue, []
@@ -65,8 +72,9 @@ class Folding:
         self._worker.shutdown(wait=True)
 
 
-def fold(state: Path, base: Manifest, base_digest: bytes, arrivals: list[Arrival]) -> None:
-    """Add arrivals to the state file: all of them, or none."""
+def fold(state: Path, base: Manifest, base_digest: bytes, arrivals: list[Arrival]) -> float:
+    """Add arrivals to the state file, all of them or none; return the seconds that it took."""
+    began = time.monotonic()
     with ExitStack() as opened:
         terms: list[tuple[int, Term]] = [(1, opened.enter_context(arrival.update())) for arrival in arrivals]
         if state.exists():
@@ -74,3 +82,4 @@ def fold(state: Path, base: Manifest, base_digest: bytes, arrivals: list[Arrival
         faults.point("fold-before")
         write_sum(state, base, base_digest, terms)
         faults.point("fold-after")
+    return time.monotonic() - began

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from coordinator.courier import Answer
 from coordinator.events import Events
-from coordinator.members import refusal
+from coordinator.members import refusal, refusal_word
 from coordinator.pacing import RETRY
 from protos import messages_pb2 as pb
 from protos import signing, update_pb2
@@ -32,12 +32,14 @@ class Greeted:
         site: The site that the node is, or says it is.
         node: Flower's id of the node.
         refusal: Why it won't take part; empty if it proved its name.
+        reason: The same in one word.
 
     """
 
     site: str
     node: int
     refusal: str = ""
+    reason: str = ""
 
 
 class Greeter:
@@ -96,7 +98,7 @@ class Greeter:
         named = refused.site if refused is not None else ""
         site = answer.site or (named if named == self._registered(node) else "")
         if refused is not None and site in self._campaign.keys:
-            return Greeted(site, node, refusal(site, refused))
+            return Greeted(site, node, refusal(site, refused), refusal_word(refused))
         try:
             if refused is not None:
                 raise UpdateRefusedError(refusal(str(node), refused))
@@ -122,7 +124,7 @@ class Greeter:
             f"({self._campaign.rules.code_digest[:12]}): its operator has not accepted a campaign with that digest"
         )
         if site in self._campaign.keys:
-            return Greeted(site, node, said)
+            return Greeted(site, node, said, "code")
         self._events.note("stranger", node=node, message=said)
         return None
 

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,21 +85,43 @@ class Standing:
     progress: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Count:
+    """How often something happened.
+
+    Attributes:
+        campaign: In which campaign, by its digest, hexadecimal.
+        site: At which site; empty if at none.
+        event: What.
+        times: How often.
+        last: When last, in seconds since 1970.
+
+    """
+
+    campaign: str
+    site: str
+    event: str
+    times: int
+    last: float
+
+
 class Journal:
     """The journal of one coordinator. It is opened, and brought up to date, when it is first needed.
 
     Args:
         path: Its file.
         wait: Seconds to wait for another writer.
+        reading: Whether it is only read: then it is neither made nor brought up to date.
 
     Every method raises JournalError if the file is damaged, of a newer onebasin, or in use for too long, and
     StorageError if it can't be written.
 
     """
 
-    def __init__(self, path: Path, wait: float = WAIT) -> None:
+    def __init__(self, path: Path, wait: float = WAIT, *, reading: bool = False) -> None:
         self.path = path
         self._wait = wait
+        self._only_reading = reading
         self._lock = threading.RLock()
         self._opened: sqlite3.Connection | None = None
 
@@ -211,10 +233,7 @@ class Journal:
                 "SELECT id, time, event, site, fields FROM events WHERE campaign = ? AND id > ? ORDER BY id",
                 (campaign, after),
             ).fetchall()
-        return [
-            (number, {"time": at, "event": event, **({"site": site} if site else {}), **json.loads(fields)})
-            for number, at, event, site, fields in rows
-        ]
+        return [(number, _event(*row)) for number, *row in rows]
 
     def last(self, campaign: str, event: str = "") -> int:
         """Return the number of a campaign's last event, of that name if one is given; 0 if there is none."""
@@ -223,6 +242,37 @@ class Journal:
                 "SELECT max(id) FROM events WHERE campaign = ? AND ? IN ('', event)", (campaign, event)
             ).fetchone()
         return int(found[0] or 0)
+
+    def counts(self, after: int = 0) -> tuple[int, list[Count]]:
+        """Count the events of all campaigns, those after a number; return the number of the last one, too.
+
+        Numbers ascend in the order in which events are written, and none is ever taken out.
+        """
+        with self._reading() as db:
+            last = int(db.execute("SELECT max(id) FROM events").fetchone()[0] or 0)
+            rows = db.execute(
+                "SELECT campaign, site, event, count(*), max(time) FROM events WHERE id > ? AND id <= ?"
+                " GROUP BY campaign, site, event",
+                (after, last),
+            ).fetchall()
+        return last, [Count(*row) for row in rows]
+
+    def named(self, events: Collection[str], after: int, to: int) -> list[tuple[str, Event]]:
+        """Return the events of some names in all campaigns, each with its campaign, in order.
+
+        Args:
+            events: Their names.
+            after: The number after which they begin.
+            to: The number with which they end.
+
+        """
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT campaign, time, event, site, fields FROM events WHERE id > ? AND id <= ?"
+                " AND event IN (SELECT value FROM json_each(?)) ORDER BY id",
+                (after, to, json.dumps(list(events))),
+            ).fetchall()
+        return [(campaign, _event(*row)) for campaign, *row in rows]
 
     # -------------------------------------------------------------- the file
 
@@ -246,10 +296,16 @@ class Journal:
 
     def _connection(self) -> sqlite3.Connection:
         if self._opened is None:
-            db = sqlite3.connect(self.path, timeout=self._wait, isolation_level=None, check_same_thread=False)
+            where = f"{self.path.absolute().as_uri()}?mode={'ro' if self._only_reading else 'rwc'}"
+            db = sqlite3.connect(
+                where, uri=True, timeout=self._wait, isolation_level=None, check_same_thread=False
+            )
             weakref.finalize(self, db.close)
-            self._write_ahead(db)
-            migrate(db, self.path, MIGRATIONS)
+            if self._only_reading:
+                _check_version(db, self.path)
+            else:
+                self._write_ahead(db)
+                migrate(db, self.path, MIGRATIONS)
             self._opened = db
         return self._opened
 
@@ -265,6 +321,10 @@ class Journal:
                 time.sleep(0.02)
             else:
                 return
+
+
+def _event(at: float, event: str, site: str, fields: str) -> Event:
+    return {"time": at, "event": event, **({"site": site} if site else {}), **json.loads(fields)}
 
 
 @contextmanager
@@ -302,6 +362,20 @@ def migrate(db: sqlite3.Connection, path: Path, migrations: Iterable[str]) -> No
                 if statement.strip():
                     db.execute(statement)
         db.execute(f"PRAGMA user_version = {len(steps)}")
+
+
+def _check_version(db: sqlite3.Connection, path: Path) -> None:
+    """Make sure that a journal which must not be brought up to date is of this version.
+
+    Raises:
+        JournalError: It isn't.
+
+    """
+    if (version := _version(db)) != len(MIGRATIONS):
+        raise JournalError(
+            f"the journal {path} has version {version}, and this onebasin knows {len(MIGRATIONS)}",
+            "run the onebasin that wrote it, or have this one write to it: onebasin coordinator status",
+        )
 
 
 def _version(db: sqlite3.Connection) -> int:

@@ -8,6 +8,13 @@ from enum import Enum
 from coordinator.arrivals import Arrival
 from protos import messages_pb2 as pb
 from protos import update_pb2
+from protos.errors import (
+    BaseMismatchError,
+    MergeRangeError,
+    OnebasinError,
+    SignatureError,
+    UpdateRefusedError,
+)
 
 
 class State(Enum):
@@ -107,6 +114,30 @@ REASONS = {
     pb.Refusal.REASON_STALE: "was asked too late or twice; compare the clocks of both machines",
 }
 """What a refusal's number says, after "site X"."""
+
+
+_ERRORS: tuple[tuple[type[OnebasinError], str], ...] = (
+    (SignatureError, "signature"),
+    (MergeRangeError, "range"),
+    (BaseMismatchError, "base"),
+    (UpdateRefusedError, "update"),
+)
+WORDS = frozenset(
+    {name.removeprefix("REASON_").lower() for name in pb.Refusal.Reason.keys()}  # noqa: SIM118  # protobuf's
+    | {word for _, word in _ERRORS}
+    | {"adaptation", "code", "other"}
+)
+"""One word each for why a member is refused, where sentences would be too many to count by."""
+
+
+def refusal_word(found: pb.Refusal) -> str:
+    """Return the word for a site's refusal."""
+    return found.Reason.Name(found.reason).removeprefix("REASON_").lower() if found.reason in REASONS else "other"
+
+
+def error_word(error: OnebasinError) -> str:
+    """Return the word for what is wrong with what a site sent."""
+    return next((word for kind, word in _ERRORS if isinstance(error, kind)), "other")
 
 
 def refusal(site: str, found: pb.Refusal) -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from coordinator.home import CampaignFolder
-from coordinator.journal import Standing
+from coordinator.journal import Course, Standing
 from coordinator.members import State
 
 _NEXT = {
@@ -66,8 +66,18 @@ class Overview:
 
 def overview(folder: CampaignFolder) -> Overview:
     """Look where a campaign stands; raises as `coordinator.journal.Journal`."""
-    course = folder.course()
-    known = folder.home.journal.standings(folder.key)
+    return by(folder, folder.course(), folder.home.journal.standings(folder.key))
+
+
+def by(folder: CampaignFolder, course: Course, known: Mapping[str, Standing]) -> Overview:
+    """Tell where a campaign stands by what a journal says of it.
+
+    Args:
+        folder: The campaign.
+        course: How it went so far.
+        known: Where members stand, as far as anything is known of them.
+
+    """
     absent = State.ABSENT
     nobody = Standing(absent.value, absent.owner, "", "", course.started or 0.0)
     held = folder.held()

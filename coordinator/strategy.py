@@ -120,7 +120,13 @@ class OneShotMerge(Strategy):
         self.events.note("merging", models=self._collecting.merged())
         receipt = merge(self.folder, base, members)
         merged = time.monotonic()
-        self.events.note("merged", models=receipt.models, digest=receipt.merged.digest, receipt=receipt.digest)
+        self.events.note(
+            "merged",
+            models=receipt.models,
+            digest=receipt.merged.digest,
+            receipt=receipt.digest,
+            seconds=round(merged - collected, 3),
+        )
         rules, held, measured = self.campaign.rules, Held(), Measured()
         if rules.buffers in MEASURED:
             measuring = Measuring(self.folder, base.manifest, members, self._courier, held)

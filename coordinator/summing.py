@@ -307,16 +307,18 @@ class Summing:
         """Write the sum as the merge state."""
         attempt = self._attempt
         named = {site: signing.digest(attempt.masked[site]) for site in attempt.survivors}
+        began = time.monotonic()
         with ExitStack() as opened:
             files = [opened.enter_context(self._file(site)) for site in attempt.survivors]
             total = MaskedSum(self._vectors, list(map(_reader, files)), attempt.masks or ())
             term = Summed(total, frozenset(digest.hex() for digest in named.values()))
             write_sum(self.folder.state, self._base, self.campaign.message.base_digest, [(1, term)])
+        seconds = round((time.monotonic() - began) / len(named), 3)  # each one's share: they are folded at once
         for member in self._members.values():
             if member.site in named:
                 member.state, member.digest, member.reason = State.MERGED, named[member.site], ""
                 self.events.place(member)
-                self.events.note("folded", member.site, digest=member.digest.hex())
+                self.events.note("folded", member.site, digest=member.digest.hex(), seconds=seconds)
             elif not member.state.final:
                 member.state = State.MISSING
                 self.events.place(member)

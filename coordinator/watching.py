@@ -9,7 +9,7 @@ from typing import Any
 from coordinator import superlink
 from coordinator.home import CampaignFolder
 from coordinator.journal import Event
-from protos import faults
+from protos import faults, logs
 from protos.errors import CancelledError, ConfigurationError, FederationError, OnebasinError
 
 _POLL = 0.5
@@ -181,7 +181,9 @@ def sentence(event: Event) -> str:
         "corrected": f"was {event.get('said')} by the journal, and is {event.get('state')} by the merge state",
         "connected": "connected",
         "disconnected": "disconnected",
-        "asked": f"asked for its update, in {event.get('parts')} parts",
+        "asked": "asked for its update",
+        "taken-up": f"{event.get('bytes', 0) / 1e6:.1f} MB of its update came before, "
+        f"{event.get('left', 0) / 1e6:.1f} MB are asked for",
         "header": f"submitting update {event.get('digest', '')[:12]}",
         "arrived": f"update arrived, {event.get('bytes', 0) / 1e6:.1f} MB",
         "folded": "folded into the merge state",
@@ -191,6 +193,7 @@ def sentence(event: Event) -> str:
         "sum-given-up": f"the secure sum was given up, {event.get('stage')}: {event.get('message')}",
         "merging": f"merging {event.get('models')} models",
         "merged": f"merged {event.get('models')} models",
+        "delivered": f"was sent models, {event.get('bytes', 0) / 1e6:.1f} MB",
         "evaluating": f"evaluating {event.get('models')} models",
         "evaluated": f"evaluated {event.get('models')} models",
         "measuring": "asked for statistics of the merged model",
@@ -209,3 +212,26 @@ def sentence(event: Event) -> str:
         eta = f", {event['eta']:.0f} s left" if event["eta"] else ""
         return f"{site}{event['state']} ({event['phase']}), step {event['step']} of {event['steps']}{eta}"
     return site + words.get(event["event"], f"{event['event']} {event.get('message', '')}".strip())
+
+
+_WARNINGS = frozenset(
+    {
+        *("corrected", "disconnected", "dropped-out", "missing", "no-answer", "not-adopted", "not-evaluated"),
+        *("not-measured", "not-receipted", "not-stopped", "refused", "stranger", "sum-given-up"),
+    }
+)
+
+
+_OWN = frozenset({"at", "campaign", "event", "level", "message", "time"})
+"""What a line has of its own, whatever an event may call its fields."""
+
+
+def log_line(event: Event, campaign: str) -> str:
+    """Put an event of a campaign into a line for a log: text, or JSON if that is asked for."""
+    if not logs.as_json():
+        return f"{time.strftime('%H:%M:%S', time.localtime(event['time']))}  {sentence(event)}"
+    more = {key: value for key, value in event.items() if key not in _OWN}
+    level = "warning" if event["event"] in _WARNINGS else "info"
+    return logs.line(
+        sentence(event), level=level, event=event["event"], at=event["time"], campaign=campaign, **more
+    )

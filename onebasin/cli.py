@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
+from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +21,7 @@ from coordinator.offline.commands import diff, inspect, merge
 from coordinator.verify_command import verify
 from onebasin.audit_command import app as audit_app
 from onebasin.sweep_command import sweep
+from protos import logs
 from protos.errors import OnebasinError
 
 app = typer.Typer(
@@ -39,6 +42,15 @@ for command in (merge, inspect, diff, basin, sweep, verify, export):
     app.command()(command)
 
 INTERRUPTED = 130
+
+
+class LogFormat(StrEnum):
+    """In which form lines are."""
+
+    TEXT = logs.TEXT
+    JSON = logs.JSON
+
+
 _verbose = False
 
 
@@ -51,12 +63,18 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the traceback of an error.")] = False,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(help="Form of the lines that a command prints while it runs.", envvar=logs.VARIABLE),
+    ] = LogFormat.TEXT,
     _show: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     global _verbose  # the one thing that the handler below must know
     _verbose = verbose
+    if log_format.value != os.environ.get(logs.VARIABLE, logs.TEXT):
+        os.environ[logs.VARIABLE] = log_format.value  # for the processes that are started, too
 
 
 @app.command()
@@ -88,9 +106,16 @@ def main() -> None:
     except OnebasinError as error:
         if _verbose:
             traceback.print_exc()
-        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+        _say(error)
         sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # Typer turns Ctrl-C into this, without a word
-            typer.echo("interrupted", err=True)
+            logs.say("interrupted", event="interrupted", err=True)
         raise
+
+
+def _say(error: OnebasinError) -> None:
+    if logs.as_json():
+        logs.say(error.what, level="error", event="error", err=True, fix=error.fix, exit_code=error.exit_code)
+    else:
+        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)

@@ -74,6 +74,30 @@ class Anchor:
 
 
 @dataclass(frozen=True)
+class Place:
+    """How far somebody has read in a log.
+
+    Attributes:
+        offset: Bytes that were read.
+        anchor: The last line that was.
+        file: The file's number on its disk; 0 before anything was read.
+
+    """
+
+    offset: int = 0
+    anchor: Anchor = Anchor(0, _BEGINNING)
+    file: int = 0
+
+    def holds(self, log: Path) -> bool:
+        """Tell whether a log is the one that was read, and not shorter since."""
+        try:
+            found = log.stat()
+        except FileNotFoundError:
+            return False
+        return found.st_ino == self.file and found.st_size >= self.offset
+
+
+@dataclass(frozen=True)
 class _Head:
     """The newest line.
 
@@ -170,8 +194,14 @@ def entries(log: Path) -> Iterator[Entry]:
         VerificationError: A line was edited, moved, put in or taken out, or can't be read; says which.
 
     """
-    before = Anchor(0, _BEGINNING)
-    for line in _lines(log):
+    for entry, _ in tail(log, Place()):
+        yield entry
+
+
+def tail(log: Path, place: Place) -> Iterator[tuple[Entry, Place]]:
+    """Yield the lines after a place, each with the place after it; see `entries`."""
+    for line, offset, file in _lines(log, place.offset):
+        before = place.anchor
         entry = _entry(line, f"line {before.seq + 1} of {log}")
         if entry.seq != before.seq + 1:
             raise VerificationError(
@@ -186,8 +216,8 @@ def entries(log: Path) -> Iterator[Entry]:
             raise VerificationError(
                 f"{edited}: line {entry.seq} carries another digest of what comes before it", _EVIDENCE
             )
-        yield entry
-        before = Anchor(entry.seq, entry.sha256)
+        place = Place(offset, Anchor(entry.seq, entry.sha256), file)
+        yield entry, place
 
 
 @dataclass(frozen=True)
@@ -258,12 +288,18 @@ def verify(log: Path, key: bytes, anchors: tuple[Anchor, ...] = ()) -> Verified:
     return Verified(last.seq, Anchor(head.seq, head.sha256), unfinished)
 
 
-def _lines(log: Path) -> Iterator[bytes]:
-    """Yield the whole lines of a log, without their ends; a part of a line at its end is left out."""
+def _lines(log: Path, start: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the whole lines of a log from a place on, without their ends, with where each ends and in which file.
+
+    A part of a line at the log's end is left out.
+    """
     try:
         with log.open("rb") as file:
+            number = os.fstat(file.fileno()).st_ino
+            end = file.seek(start)
             while (line := file.readline(_LONGEST + 2)).endswith(b"\n"):
-                yield line[:-1]
+                end += len(line)
+                yield line[:-1], end, number
     except FileNotFoundError:
         raise VerificationError(f"there is no audit log {log}") from None
     except OSError as error:

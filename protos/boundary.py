@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 
 import numpy as np
@@ -227,7 +228,12 @@ def statistics(header: pb.UpdateHeader) -> dict[str, BatchNorm]:
 
 def versions() -> list[pb.Version]:
     """Return the versions of what runs here."""
-    return [pb.Version(name=name, version=version(name)) for name in _VERSIONS]
+    return [pb.Version(name=name, version=found) for name, found in _installed()]
+
+
+@cache
+def _installed() -> tuple[tuple[str, str], ...]:
+    return tuple((name, version(name)) for name in _VERSIONS)
 
 
 _SAME = "the site must adapt the campaign's base without changing its architecture"

@@ -19,7 +19,7 @@ def test_a_supernode_that_ended_well_was_not_asked_to_and_is_started_again(world
     monkeypatch.setattr(supernode, "_PAUSE", 0.0)
 
     with pytest.raises(KeyboardInterrupt):
-        supernode.serve(world.sites["fog"], said.append)
+        supernode.serve(world.sites["fog"], lambda line, level: said.append(line))
 
     assert [line.partition(";")[0].partition(":")[0] for line in said] == [
         "the SuperNode ended (exit code 0)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 
 from coordinator.arrivals import Arrival, clear, kept_header
@@ -36,9 +37,9 @@ def deliver(arrival: Arrival, outbox, size: int = 1 << 20) -> None:
         arrival.take(outbox.parameters(part), part)
 
 
-def test_parameters_become_a_model_file_whatever_their_order(arrive, world):
+def test_parameters_become_a_model_file_whatever_their_order(arrive, world, tmp_path):
     for seed in range(5):
-        arrival = arrive()
+        arrival = arrive(folder=tmp_path / f"try-{seed}")
         shuffled = list(parts(world.manifest.parameters, 0))
         random.Random(seed).shuffle(shuffled)
         for part in shuffled:
@@ -107,6 +108,52 @@ def test_what_an_earlier_try_left_behind_is_not_trusted(arrive, world, tmp_path)
     deliver(arrival, world.outbox("fog"))
     with TensorFile(arrival.model) as file:
         assert file.tensor("head.bias").tobytes() == world.models["fog"]["head.bias"].tobytes()
+
+
+def test_what_an_earlier_conversation_left_is_not_asked_for_again(arrive, world):
+    outbox = world.outbox("fog")
+    zeros = {name for name in world.manifest.parameters if not np.any(world.models["fog"][name])}  # as holes are
+    names = sorted(world.manifest.parameters.keys() - zeros)
+    for there in range(1, len(names) + 1):
+        first = arrive()
+        first.forget()
+        for name in names[:there]:
+            first.take(outbox.parameters([name]), [name])
+        second = arrive()
+        assert second.missing == set(names[there:])
+        for name in names[there:]:
+            second.take(outbox.parameters([name]), [name])
+        with TensorFile(second.model) as file:
+            for name in world.manifest.parameters:
+                assert file.tensor(name).tobytes() == world.models["fog"][name].tobytes()
+
+
+def test_what_was_damaged_since_is_asked_for_again(arrive, world):
+    first = arrive()
+    deliver(first, world.outbox("fog"))
+    with TensorFile(first.model) as file:
+        start = file._start + file._header["head.bias"]["data_offsets"][0]
+    raw = bytearray(first.model.read_bytes())
+    raw[start] ^= 1
+    first.model.write_bytes(raw)
+    assert arrive().missing == {"head.bias"}
+    first.model.write_bytes(raw[:-1])
+    assert arrive().missing == set(world.manifest.parameters)
+
+
+def test_of_another_update_only_what_is_the_same_counts(arrive, world, tmp_path):
+    folder = tmp_path / "arrivals" / "one"
+    first = arrive("fog", folder=folder)
+    deliver(first, world.outbox("fog"))
+    same = {
+        name
+        for name in world.manifest.parameters
+        if world.models["fog"][name].tobytes() == world.models["night"][name].tobytes()
+    }
+    second = arrive("night", folder=folder)
+    assert second.missing == set(world.manifest.parameters) - same
+    deliver(second, world.outbox("night"))
+    assert not second.missing
 
 
 def test_a_folder_that_vanished_is_a_storage_error(arrive, world):

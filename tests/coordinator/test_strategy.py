@@ -17,6 +17,7 @@ import pytest
 from flwr.app import Error
 
 from coordinator import collecting, courier, strategy
+from coordinator.arrivals import Arrival
 from coordinator.asking import PATIENCE
 from coordinator.merge.state import MergeState
 from coordinator.merging import MODEL, RECEIPT
@@ -106,6 +107,15 @@ def test_the_merged_model_is_the_midpoint_with_pooled_statistics(world, make_gri
     assert_merged(world, "clear", "fog", "night")
     assert [e["site"] for e in said(world, "folded")] != []
     assert events(world)[-1]["event"] == "reported"
+
+
+def test_what_it_took_and_what_was_sent_is_noted_for_each_site(world, make_grid):
+    OneShotMerge(world.folder).start(make_grid(world))
+    size = sum(spec.nbytes for spec in world.manifest.parameters.values())
+    assert {e["site"]: e["bytes"] for e in said(world, "delivered")} == dict.fromkeys(world.sites, size)
+    assert all(e["seconds"] >= 0 for e in said(world, "folded"))
+    (found,) = said(world, "merged")
+    assert found["seconds"] >= 0
 
 
 def test_the_receipt_is_signed_and_says_what_went_in_and_what_came_out(world, make_grid):
@@ -444,6 +454,7 @@ def test_an_update_that_breaks_a_rule_is_refused_by_site_and_tensor(world, make_
     outbox._header.write_bytes(signing.signed(signing.UPDATE, header, key).SerializeToString())
     with pytest.raises(QuorumError, match=r"site fog: norm\.num_batches_tracked is 0"):
         OneShotMerge(world.folder).start(make_grid(world))
+    assert [event["reason"] for event in said(world, "refused", "fog")] == ["update"]
     assert not (world.folder.path / "arrivals" / "fog").exists()
 
 
@@ -524,6 +535,66 @@ def test_a_run_after_a_finished_one_merges_the_same_again_without_any_upload(wor
     OneShotMerge(world.folder).start(grid)
     assert not grid.asked("submit")
     assert merged(world) == before
+
+
+def parts_asked(grid, site: str) -> list[str]:
+    return [name for request in grid.asked("submit", site) for name in request.submit.parameters]
+
+
+def zeros(world, site: str) -> set[str]:
+    """Name the parameters that are as the holes of a file: they are there as soon as anything is."""
+    return {name for name in world.manifest.parameters if not np.any(world.models[site][name])}
+
+
+@pytest.mark.parametrize("crash", [1, 4, 7, 12])
+def test_after_a_crash_only_what_had_not_arrived_is_asked_for(world, make_grid, monkeypatch, crash):
+    small_parts(world, at_once=1)
+    took, order = Arrival.take, []
+
+    class CrashError(Exception):
+        """The coordinator's process ends."""
+
+    def take(arrival, raw, wanted):
+        took(arrival, raw, wanted)
+        order.append((arrival.site, *wanted))
+        if len(order) == crash:
+            raise CrashError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Arrival, "take", take)
+        with pytest.raises(CrashError):
+            OneShotMerge(world.folder).start(make_grid(world))
+    again = make_grid(world)
+    OneShotMerge(world.folder).start(again)
+    for site in world.sites:
+        there = {name for owner, name in order if owner == site}
+        there |= zeros(world, site) if there else set()
+        assert sorted(parts_asked(again, site)) == sorted(world.manifest.parameters.keys() - there)
+    assert_merged(world, *world.sites)
+
+
+def test_what_came_of_a_site_that_fell_silent_is_kept_for_the_next_run(make_world, make_grid):
+    world = make_world(rules=Rules(patience_seconds=1000))
+    small_parts(world, at_once=1)
+    grid = make_grid(world)
+
+    def silent(node, site, request, before):
+        if site == "fog" and request.WhichOneof("what") == "submit" and before >= 2:
+            grid.online.discard(node)
+            return None
+        return ...
+
+    grid.react = silent
+    with pytest.raises(QuorumError, match="site fog stopped answering"):
+        OneShotMerge(world.folder).start(grid)
+    again = make_grid(world)
+    OneShotMerge(world.folder).start(again)
+    names = list(world.manifest.parameters)
+    left = [name for name in names[2:] if name not in zeros(world, "fog")]
+    assert parts_asked(again, "fog") == left
+    (taken,) = said(world, "taken-up", "fog")
+    assert taken["left"] == sum(world.manifest.parameters[name].nbytes for name in left)
+    assert_merged(world, *world.sites)
 
 
 def test_an_arrival_that_was_cut_off_by_a_crash_is_asked_for_whole(world, make_grid):

@@ -19,7 +19,7 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
         yield found
 
 
-@pytest.mark.parametrize("name", ["at:fold-after", "disk-coordinator"])
+@pytest.mark.parametrize("name", ["at:fold-after"])
 def test_a_campaign_ends_with_the_same_model_whatever_happens_to_it(disturbed, name):
     fault = FAULTS[name]
     if why := fault.needs():
