@@ -8,7 +8,7 @@ PROTOS := $(wildcard protos/*.proto)
 ROUNDS ?= 200
 SEED   ?= 1
 
-.PHONY: help setup demo test check chaos protos protos-check clean
+.PHONY: help setup demo test check chaos docs protos protos-check clean
 
 help:
 	@echo "make demo    set up, then run a whole campaign of four sites on this machine"
@@ -16,6 +16,7 @@ help:
 	@echo "make setup   a virtual environment in $(VENV) with everything in it"
 	@echo "make check   linter, formatter, strict type checker, generated code"
 	@echo "make chaos   disturb a real federation in ROUNDS=200 ways, and print what was survived; takes hours"
+	@echo "make docs    write docs/configuration.md from the code anew"
 	@echo "make protos  generate the Python code of protos/*.proto anew"
 	@echo "make clean   remove $(VENV) and what tools leave behind"
 
@@ -41,6 +42,9 @@ check: setup protos-check
 
 chaos: setup
 	$(BIN)/python -m chaos --rounds $(ROUNDS) --seed $(SEED)
+
+docs: setup
+	$(BIN)/python docs/tools/configuration.py
 
 protos: setup
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. $(PROTOS)

@@ -26,6 +26,7 @@ from client.outbox import Outbox
 from client.site import Joined
 from client.training.presets import MAX_CROPS
 from client.training.progress import Progress
+from client.training.tracking import Tracked
 from protos import faults, files
 from protos import messages_pb2 as pb
 from protos.errors import AdaptationError, OnebasinError, StorageError, UpdateRefusedError
@@ -283,11 +284,30 @@ def _adapt(joined: Joined) -> None:
         joined.folder / "checkpoint.pt",
         device=settings.resources.device,
         logs=joined.folder / "tensorboard",
+        tracked=_tracked(joined),
     )
     _write_progress(joined.folder, {**done, "phase": "update", "step": settings.adapt.steps})
     # One copy, whole: statistics belong to the parameters that they were gathered with.
     Outbox(joined).store(raw_state(adapted.copy(campaign.rules.copy)))
     (joined.folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _tracked(joined: Joined) -> Tracked | None:
+    """Return how the site's MLflow is to know this adaptation; None if the site has none."""
+    settings, campaign = joined.site.settings, joined.campaign
+    if not settings.tracking.mlflow:
+        return None
+    return Tracked(
+        settings.tracking,
+        name=f"{joined.site.name} {campaign.name}",
+        parameters={"model": campaign.message.model, **settings.adapt.identity()},
+        tags={
+            "site": joined.site.name,
+            "campaign": campaign.digest.hex(),
+            "base": campaign.message.base_digest.hex(),
+        },
+        file=joined.folder / "mlflow.json",
+    )
 
 
 def _within(data: DataSettings, memory: str) -> DataSettings:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from client.data.settings import DataSettings
 from client.policy import Policy
 from client.training.settings import AdaptSettings
+from client.training.tracking import TrackingSettings
 from protos.errors import ConfigurationError
 
 ASKED, SCHEDULED = "asked", "scheduled"
@@ -64,6 +65,7 @@ class SiteSettings:
         adapt: How it adapts.
         resources: What adapting may use.
         policy: Which campaigns the site takes part in.
+        tracking: Where training logs go besides the site's folder.
 
     """
 
@@ -73,3 +75,4 @@ class SiteSettings:
     adapt: AdaptSettings = field(default_factory=AdaptSettings)
     resources: Resources = field(default_factory=Resources)
     policy: Policy = field(default_factory=Policy)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)

@@ -14,6 +14,7 @@ import typer
 
 from client.base_commands import app as base_app
 from client.commands import app as site_app
+from client.export_command import export
 from coordinator.commands import app as coordinator_app
 from coordinator.offline.basin import basin
 from coordinator.offline.commands import diff, inspect, merge
@@ -39,7 +40,7 @@ app.add_typer(site_app, name="site")
 app.add_typer(base_app, name="base")
 app.add_typer(audit_app, name="audit")
 app.add_typer(region_app, name="region")
-for command in (merge, inspect, diff, basin, sweep, verify):
+for command in (merge, inspect, diff, basin, sweep, verify, export):
     app.command()(command)
 
 INTERRUPTED = 130

@@ -74,8 +74,8 @@ class Rules:
         minimum_sites: Updates needed for a merge; 0 means that all members must deliver. In a secure sum, the
             threshold below which nothing is revealed: more than half of the members.
         deadline_seconds: Time from the start of the first run until it must have them.
-        patience_seconds: How long a site may stay silent before it is given up; 0 means what `patience` makes of
-            the deadline.
+        patience_seconds: How long a site may stay silent before it is given up; 0 means a seventh of the deadline,
+            at least a minute and at most a day.
         compare_single_models: Whether a site's model may travel to the others, to be compared there.
         copy: ``"student"`` or ``"teacher"``: whose parameters and statistics sites send.
         evaluate: Whether sites judge the merged model on their own held-out labelled images.

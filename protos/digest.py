@@ -17,7 +17,7 @@ from protos.errors import ModelFileError
 from protos.manifest import TensorSpec
 
 if TYPE_CHECKING:
-    from protos.tensorfile import TensorFile
+    from protos.checkpoints import ModelReader
 
 DIGEST_BYTES = 32
 _MODEL = b"onebasin model v1\n"
@@ -55,17 +55,17 @@ def model_digest(specs: Mapping[str, TensorSpec], digests: Mapping[str, bytes]) 
     return state.digest()
 
 
-def file_digest(file: TensorFile) -> bytes:
+def file_digest(file: ModelReader) -> bytes:
     """Digest the model in an open file; 32 bytes."""
     return _digest(file, file.manifest.tensors)
 
 
-def parameters_digest(file: TensorFile) -> bytes:
+def parameters_digest(file: ModelReader) -> bytes:
     """Digest a model's parameters alone, as if it had nothing else; 32 bytes."""
     return _digest(file, file.manifest.parameters)
 
 
-def _digest(file: TensorFile, specs: Mapping[str, TensorSpec]) -> bytes:
+def _digest(file: ModelReader, specs: Mapping[str, TensorSpec]) -> bytes:
     return model_digest(specs, {name: sha256(file.chunks(name)) for name in specs})
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
+MEAN: Final = (0.485, 0.456, 0.406)
+STD: Final = (0.229, 0.224, 0.225)
+"""ImageNet's, of each channel of RGB pixels in 0…1."""
 
 
 def unit(images: Tensor) -> Tensor:
@@ -25,7 +28,7 @@ def normalise(images: Tensor) -> Tensor:
 
     """
     pixels = unit(images)
-    mean = torch.tensor(_MEAN, device=pixels.device).view(1, 3, 1, 1)
-    std = torch.tensor(_STD, device=pixels.device).view(1, 3, 1, 1)
+    mean = torch.tensor(MEAN, device=pixels.device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, device=pixels.device).view(1, 3, 1, 1)
     # Channels last in memory: convolutions and the loss over classes run a tenth faster on a CPU.
     return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)

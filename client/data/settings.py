@@ -25,9 +25,9 @@ class SceneData:
     evaluation_images: int = 120
     """Held-out labelled images of the target domain, to judge models on."""
     height: int = 64
-    """Pixels."""
+    """A scene's height."""
     width: int = 128
-    """Pixels."""
+    """A scene's width."""
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,8 @@ class HRDA(EncoderDecoder):
 
     Attributes:
         sizes: Of details and windows; may be replaced at any time, no weight depends on it.
+        together: Whether windows of large images pass at once in evaluation mode as well. It takes more memory,
+            and an exported graph has each layer twice then, instead of twice for each window.
 
     """
 
@@ -139,10 +141,13 @@ class HRDA(EncoderDecoder):
     def __init__(self, backbone: nn.Module, decode_head: HRDAHead, sizes: Sizes | None = None) -> None:
         super().__init__(backbone, decode_head)
         self.sizes = sizes or Sizes()
+        self.together = False
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits at the input's resolution; float32 under autocast, too."""
-        return slide(self._window, images, self.sizes.window, self.sizes.stride, together=self.training)
+        return slide(
+            self._window, images, self.sizes.window, self.sizes.stride, together=self.training or self.together
+        )
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the encoder's features of the half-sized images, as HRDA's feature distance takes them."""

@@ -182,7 +182,8 @@ def _tokens(image: Tensor) -> Tensor:
 
 def _image(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, H · W, C) → (N, C, H, W), a view: tokens are an image with channels last in memory."""
-    return tokens.transpose(1, 2).reshape(len(tokens), -1, *size)
+    # `shape[0]` and not `len`, which would write the batch's size into an exported network.
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *size)
 
 
 def _initialise(module: nn.Module) -> None:

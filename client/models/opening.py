@@ -51,6 +51,18 @@ def fill(network: nn.Module, file: ModelFile, names: Collection[str]) -> None:
         ModelFileError: They are not the network's; a tensor is named.
 
     """
+    check(network, file, names)
+    tensors = file.manifest.tensors
+    network.load_state_dict({key: from_raw(file.read(key), tensors[key]) for key in network.state_dict()})
+
+
+def check(network: nn.Module, file: ModelFile, names: Collection[str]) -> None:
+    """Make sure that tensors of a file that have these names are a network's.
+
+    Raises:
+        ModelFileError: They are not; a tensor is named.
+
+    """
     own, tensors = network.state_dict(), file.manifest.tensors
     missing, surplus = sorted(own.keys() - names), sorted(names - own.keys())
     shapes = [key for key in own if key in tensors and tuple(own[key].shape) != tensors[key].shape]
@@ -61,7 +73,6 @@ def fill(network: nn.Module, file: ModelFile, names: Collection[str]) -> None:
                 f"{file.path} {what} {wrong[0]}{more}",
                 "name the architecture that it is (--model NAME); if that is right, the file is damaged",
             )
-    network.load_state_dict({key: from_raw(file.read(key), tensors[key]) for key in own})
 
 
 def network_of(file: ModelFile, called: str, name: str = "") -> nn.Module:
@@ -76,12 +87,17 @@ def network_of(file: ModelFile, called: str, name: str = "") -> nn.Module:
         ConfigurationError: Neither says which architecture it is, or there is none such.
 
     """
+    return build(*architecture(file, called, name))
+
+
+def architecture(file: ModelFile, called: str, name: str = "") -> tuple[str, int]:
+    """Return the name of a model file's network, and how many classes it tells apart; see `network_of`."""
     name = name or file.metadata.get("model", "")
     if not name:
         raise ConfigurationError(
             f"{called} doesn't say which architecture it is", f"name it: --model, one of {', '.join(MODELS)}"
         )
-    return build(name, int(file.metadata.get("classes", 0)) or _classes(file.manifest))
+    return name, int(file.metadata.get("classes", 0)) or _classes(file.manifest)
 
 
 def _classes(manifest: Manifest) -> int:

@@ -58,16 +58,21 @@ def routed(file: ModelFile) -> RoutedModel:
         ConfigurationError: There is no such architecture.
 
     """
-    names, limit = _described(file)
+    names, limit = described_sets(file)
     network = network_of(file, file.path.name)
     fill(network, file, {name for name in file.manifest.tensors if not name.startswith(PREFIX)})
     pooled = norms.statistics(network)
-    found = {name: {layer: _read(file, name, layer) for layer in pooled} for name in names}
+    found = {name: {layer: read_set(file, name, layer) for layer in pooled} for name in names}
     return RoutedModel.from_sets(network, pooled, found, limit=limit)
 
 
-def _described(file: ModelFile) -> tuple[list[str], float]:
-    """Read the names of the sets and the limit from the metadata."""
+def described_sets(file: ModelFile) -> tuple[list[str], float]:
+    """Read the names of the sets and the limit of the choice from the metadata.
+
+    Raises:
+        ModelFileError: The file holds no sets, or doesn't say which.
+
+    """
     if SETS not in file.metadata:
         raise ModelFileError(f"{file.path} holds one model without sets of statistics", "open it as a plain model")
     try:
@@ -81,7 +86,13 @@ def _described(file: ModelFile) -> tuple[list[str], float]:
     return names, limit
 
 
-def _read(file: ModelFile, name: str, layer: str) -> BatchNorm:
+def read_set(file: ModelFile, name: str, layer: str) -> BatchNorm:
+    """Read a layer's statistics of one of the sets.
+
+    Raises:
+        ModelFileError: They are not all there.
+
+    """
     keys = [further_key(name, layer, part) for part in STATISTICS]
     tensors = file.manifest.tensors
     missing = [key for key in keys if key not in tensors]

@@ -58,7 +58,9 @@ def slide(
     if len(boxes) == 1:
         return function(images)
     if together:
-        parts = iter(torch.split(function(torch.cat([cut(images, box) for box in boxes])), len(images)))
+        shown = function(torch.cat([cut(images, box) for box in boxes]))
+        # Split by the number of windows, not of images: an exported network takes any number of those.
+        parts = iter(shown.reshape(len(boxes), -1, *shown.shape[1:]).unbind())
     else:
         parts = (function(cut(images, box)) for box in boxes)
     seen = torch.zeros(height // scale, width // scale, device=images.device)

@@ -16,6 +16,7 @@ from client.training.engine import launch, resolve
 from client.training.loop import Adapted, Job, train
 from client.training.progress import Report
 from client.training.settings import AdaptSettings
+from client.training.tracking import Tracked
 from protos.digest import sha256
 from protos.errors import ConfigurationError, ModelFileError
 
@@ -33,6 +34,7 @@ def adapt(
     *,
     device: str = "cpu",
     logs: Path | None = None,
+    tracked: Tracked | None = None,
 ) -> Adapted:
     """Adapt the base to unlabelled target images.
 
@@ -50,6 +52,7 @@ def adapt(
         checkpoint: Where to keep a checkpoint. If the file exists, the run continues from it.
         device: "auto" (a GPU if there is one), "cpu" or "cuda".
         logs: Folder of TensorBoard's logs, if there are to be any and the settings don't forbid them.
+        tracked: The run as the site's MLflow is to know it, if it has one.
 
     Returns:
         Student and teacher, on the CPU.
@@ -57,7 +60,8 @@ def adapt(
     Raises:
         AdaptationError: The base doesn't fit the model, the checkpoint is damaged or of another run, the loss is
             not finite, memory ran out, or the GPU failed; the step is named.
-        ConfigurationError: There is no such model or device, or the method doesn't go with the model.
+        ConfigurationError: There is no such model or device, the method doesn't go with the model, or MLflow is to
+            be told and its package is missing.
         DataError: A label is none of the classes.
         StorageError: The training logs can't be written.
 
@@ -85,6 +89,7 @@ def adapt(
         run,
         checkpoint,
         logs if settings.tensorboard else None,
+        tracked,
     )
     adapted = launch(train, job, where, settings.devices, settings.precision)
     if adapted is None:

@@ -1,4 +1,4 @@
-"""Training logs for TensorBoard, in the campaign's folder at the site: they stay there."""
+"""Training logs: TensorBoard's, in the campaign's folder at the site, and MLflow's if the site has one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from protos.errors import StorageError
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+    from client.training.tracking import Tracker
+
 _log = logging.getLogger(__name__)
 
 EVERY = 10
@@ -21,19 +23,21 @@ EVERY = 10
 
 
 class Logbook:
-    """Writes numbers of each tenth step. Without a folder it writes nothing, and doesn't load TensorBoard.
+    """Writes numbers of each tenth step. Without a folder it doesn't load TensorBoard.
 
     Args:
-        folder: Where to; look at it with ``tensorboard --logdir``.
+        folder: Where TensorBoard's go; look at them with ``tensorboard --logdir``.
         first: The first step of this process; entries of later ones, which a crash undid, are dropped.
+        tracker: Where they go as well.
 
     Raises:
         StorageError: The folder can't be made.
 
     """
 
-    def __init__(self, folder: Path | None, first: int = 0) -> None:
+    def __init__(self, folder: Path | None, first: int = 0, tracker: Tracker | None = None) -> None:
         self._writer: SummaryWriter | None = None
+        self._tracker = tracker
         if folder is None:
             return
         with warnings.catch_warnings():
@@ -55,13 +59,19 @@ class Logbook:
             values: Numbers by name.
 
         """
-        if self._writer is not None and step % EVERY == 0:
+        if step % EVERY != 0:
+            return
+        if self._tracker is not None:
+            self._tracker.write(step, values)
+        if self._writer is not None:
             with self._optional():
                 for name, value in values.items():
                     self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Write out what is left."""
+        if self._tracker is not None:
+            self._tracker.close()
         if self._writer is not None:
             with self._optional():
                 self._writer.close()

@@ -34,6 +34,7 @@ from client.training.steps import (
     seed_global_state,
     step_generator,
 )
+from client.training.tracking import Tracked, Tracker
 from client.training.watch import Watch, name_of
 from protos.errors import AdaptationError, DataError
 
@@ -81,6 +82,7 @@ class Job:
         run: What the result depends on, for checkpoints.
         checkpoint: Where to keep a checkpoint, if anywhere.
         logs: Where to keep training logs, if anywhere.
+        tracked: The run as the site's MLflow is to know it, if it has one.
 
     """
 
@@ -93,6 +95,7 @@ class Job:
     run: dict[str, Any]
     checkpoint: Path | None
     logs: Path | None
+    tracked: Tracked | None = None
 
 
 def train(engine: Engine, job: Job) -> Adapted:
@@ -128,7 +131,8 @@ class _Training:
         """Do the steps that are left."""
         engine, job, settings = self._engine, self._job, self._job.settings
         leads = engine.rank == 0
-        logbook = Logbook(job.logs if leads else None, self._first)
+        tracker = Tracker(job.tracked) if leads and job.tracked else None
+        logbook = Logbook(job.logs if leads else None, self._first, tracker)
         clock = Clock("adapt", self._first, settings.steps)
         with _batches(job, engine, self._first) as batches:
             for step in range(self._first, settings.steps):

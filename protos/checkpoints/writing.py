@@ -1,5 +1,7 @@
 """Writing a checkpoint that mmsegmentation's tools open: ``{"meta": {…}, "state_dict": OrderedDict(…)}``.
 
+Or a plain state dict, ``OrderedDict(…)``, as ``load_state_dict`` takes it.
+
 The pickle is put together here, operation by operation, so torch is not needed and nothing but the few names that
 ``torch.load(weights_only=True)`` allows can get into it.
 """
@@ -29,6 +31,7 @@ def write_torch(
     content: Content,
     meta: Mapping[str, object] | None = None,
     *,
+    wrapped: bool = True,
     threads: int = 1,
     durable: bool = True,
 ) -> dict[str, bytes]:
@@ -43,6 +46,7 @@ def write_torch(
         content: Yields each tensor's chunks; with several threads it is called for several tensors at a time.
         meta: What goes beside the weights, e.g. `CLASSES` and `PALETTE`: None, booleans, numbers, text, bytes, and
             lists, tuples and dictionaries of such.
+        wrapped: Whether the state dict stands beside `meta`, under ``state_dict``; else it is all that there is.
         threads: How many tensors are written at a time.
         durable: See `files.atomic`.
 
@@ -54,7 +58,11 @@ def write_torch(
         TypeError: `meta` holds something else.
 
     """
-    small = {"data.pkl": _pickle(specs, meta or {}), "byteorder": b"little", "version": b"3\n"}
+    small = {
+        "data.pkl": _pickle(specs, (meta or {}) if wrapped else None),
+        "byteorder": b"little",
+        "version": b"3\n",
+    }
     members = {name: f"{_ROOT}/data/{number}" for number, name in enumerate(specs)}
     sizes = {f"{_ROOT}/{name}": len(raw) for name, raw in small.items()}
     sizes |= {member: specs[name].nbytes for name, member in members.items()}
@@ -79,19 +87,21 @@ def _digested(chunks: Iterable[bytes | memoryview], state: hashlib._Hash) -> Ite
         yield chunk
 
 
-def _pickle(specs: Mapping[str, TensorSpec], meta: Mapping[str, object]) -> bytes:
-    """Return the pickle (protocol 2) of the checkpoint."""
+def _pickle(specs: Mapping[str, TensorSpec], meta: Mapping[str, object] | None) -> bytes:
+    """Return the pickle (protocol 2) of the checkpoint; without notes, of the state dict alone."""
     out = _Pickle()
-    out.raw(b"\x80\x02}(")
-    out.value("meta")
-    out.value(dict(meta))
-    out.value("state_dict")
+    out.raw(b"\x80\x02")
+    if meta is not None:
+        out.raw(b"}(")
+        out.value("meta")
+        out.value(dict(meta))
+        out.value("state_dict")
     out.name("collections", "OrderedDict")
     out.raw(b")R(")
     for number, (name, spec) in enumerate(specs.items()):
         out.value(name)
         out.tensor(str(number), spec)
-    out.raw(b"uu.")
+    out.raw(b"u." if meta is None else b"uu.")
     return bytes(out.content)
 
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protos.checkpoints import open_model, write_torch, zipwriter
+from protos.digest import file_digest, model_digest
 from protos.errors import StorageError
 from protos.tensorfile import TensorFile
 
@@ -67,6 +68,18 @@ def test_the_same_tensors_give_the_same_bytes_and_we_read_them_back(source, tmp_
         assert file.meta == META
         assert all(file.tensor(name).tobytes() == source.tensor(name).tobytes() for name in file.manifest.tensors)
         file.verify()
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_plain_state_dict_is_nothing_but_the_tensors(source, tmp_path, way):
+    path = tmp_path / "plain.pth"
+    digests = write_torch(path, source.manifest.tensors, source.chunks, META, wrapped=False)
+    found = torch.load(path, **way)
+    assert list(found) == list(source.manifest.tensors)
+    assert found["stem.weight"].numpy().tobytes() == source.tensor("stem.weight").tobytes()
+    with open_model(path) as file:
+        assert file.meta == {}
+        assert model_digest(file.manifest.tensors, digests) == file_digest(file)
 
 
 def test_every_members_content_starts_at_a_multiple_of_64_bytes(source, tmp_path):
