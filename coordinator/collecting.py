@@ -476,15 +476,19 @@ class Collecting:
     def _refuse(self, member: Member, reason: str, word: str) -> None:
         """Give a member up for what it did or sent; the word is one of `members.WORDS`."""
         self._move(member, State.REFUSED, reason)
-        member.models = 0
-        if member.arrival is not None:
-            clear(member.arrival.folder)
+        self._drop(member)
         self.events.note("refused", member.site, message=reason, reason=word)
 
     def _miss(self, member: Member, reason: str) -> None:
-        self._move(member, State.MISSING, reason)  # what came of its update is kept, for another run
-        member.models = 0
+        self._move(member, State.MISSING, reason)
+        self._drop(member)
         self.events.note("missing", member.site, message=reason)
+
+    def _drop(self, member: Member) -> None:
+        """Drop what came of an update, in this run or in one that crashed: nobody is to have it any longer."""
+        member.models = 0
+        if not self._summed:
+            clear(self._arrival(member.site))
 
     def _specs(self, site: str) -> Specs:
         return regions.specs(self.campaign, self._base, site)

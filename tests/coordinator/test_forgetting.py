@@ -105,6 +105,18 @@ def test_while_the_run_lasts_parameters_go_as_soon_as_they_are_folded(world, mak
     assert seen == [{"update.binpb"}] * len(seen) != []
 
 
+def test_of_a_run_that_crashed_nothing_is_left_once_a_site_is_given_up(make_world, make_grid):
+    world = make_world(rules=Rules(patience_seconds=500))
+    left = world.folder.arrivals / "fog" / "parameters.safetensors"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"of an earlier run")
+    grid = make_grid(world)
+    grid.online.discard(101)
+    with pytest.raises(QuorumError):
+        OneShotMerge(world.folder).start(grid)
+    assert not left.exists()
+
+
 def test_after_a_run_that_failed_no_parameters_are_left(make_world, make_grid):
     world = make_world(rules=Rules(patience_seconds=500))
     path = world.home.settings_path

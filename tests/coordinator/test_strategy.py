@@ -573,30 +573,6 @@ def test_after_a_crash_only_what_had_not_arrived_is_asked_for(world, make_grid, 
     assert_merged(world, *world.sites)
 
 
-def test_what_came_of_a_site_that_fell_silent_is_kept_for_the_next_run(make_world, make_grid):
-    world = make_world(rules=Rules(patience_seconds=1000))
-    small_parts(world, at_once=1)
-    grid = make_grid(world)
-
-    def silent(node, site, request, before):
-        if site == "fog" and request.WhichOneof("what") == "submit" and before >= 2:
-            grid.online.discard(node)
-            return None
-        return ...
-
-    grid.react = silent
-    with pytest.raises(QuorumError, match="site fog stopped answering"):
-        OneShotMerge(world.folder).start(grid)
-    again = make_grid(world)
-    OneShotMerge(world.folder).start(again)
-    names = list(world.manifest.parameters)
-    left = [name for name in names[2:] if name not in zeros(world, "fog")]
-    assert parts_asked(again, "fog") == left
-    (taken,) = said(world, "taken-up", "fog")
-    assert taken["left"] == sum(world.manifest.parameters[name].nbytes for name in left)
-    assert_merged(world, *world.sites)
-
-
 def test_an_arrival_that_was_cut_off_by_a_crash_is_asked_for_whole(world, make_grid):
     OneShotMerge(world.folder).start(make_grid(world))
     before = merged(world)
