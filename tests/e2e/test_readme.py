@@ -1,5 +1,6 @@
 """The README's commands, run to the letter, but with less training and with ports that are free."""
 
+import json
 import os
 import re
 import signal
@@ -59,6 +60,10 @@ def test_the_commands_of_the_readme_lead_to_a_merged_model(tmp_path):
         merged = tmp_path / "coordinator" / "campaigns" / "autumn" / "merged"
         for name in ("merged.safetensors", "README.md", "receipt.json", "report.json", "report.html"):
             assert (merged / name).exists()
+        # Without compare_single_models no single model travels: only own ones are judged, each at home.
+        report = json.loads((merged / "report.json").read_text())
+        singles = {row["site"]: list(row["scores"]) for row in report["rows"] if row["kind"] == "single"}
+        assert singles == {"north": ["north"], "south": ["south"]}
         assert "site north, campaign autumn: ready" in said["site status"]
         assert "accepted campaign autumn" in said["site join"]
         assert "bytes leave" in said["site preview"]
