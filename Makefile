@@ -33,7 +33,7 @@ demo: setup
 	$(BIN)/onebasin demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 25
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --durations 25
 
 check: setup protos-check
 	$(BIN)/ruff check .

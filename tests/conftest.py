@@ -14,7 +14,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what runs real processes: it takes longest, and two workers share the rest better in the end."""
+    """Begin with what runs real processes: it takes longest, and is shared better between two workers so."""
     items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
 
 

@@ -173,16 +173,6 @@ def damage_base(joined):
     joined.base.write_bytes(content)
 
 
-def remove_base(joined):
-    joined.base.unlink()
-
-
-def diverge(joined):
-    """Let training diverge."""
-    settings = joined.site.settings_path
-    settings.write_text(settings.read_text().replace("steps = 3", "steps = 3\nlr = 1e30"))
-
-
 def tamper(joined):
     """Change one bit of a finished update: the site itself refuses to send it, and says which tensor."""
     adapting.run(joined)
@@ -195,8 +185,6 @@ def tamper(joined):
     ("harm", "said"),
     [
         (damage_base, "has not the campaign's base"),
-        (remove_base, "has not the campaign's base"),
-        (diverge, "adapting failed at step"),
         (tamper, "can't be merged (tensor decode_head."),
     ],
 )
