@@ -9,31 +9,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator import attempt
+from coordinator.apart import check_apart
 from coordinator.arrivals import Arrival, clear, kept_header
 from coordinator.courier import Answer, Courier, kind_of
 from coordinator.folding import Folding
 from coordinator.greeting import Greeted
 from coordinator.home import CampaignFolder
 from coordinator.members import Member, State, error_word, refusal, refusal_word
-from coordinator.merge.region import check_room
 from coordinator.merge.state import MergeState
 from coordinator.merging import last_receipt
 from coordinator.pacing import pause
+from coordinator.quorum import Quorum
 from protos import messages_pb2 as pb
 from protos import regions, update_pb2
 from protos.assembly import Specs, parts
 from protos.campaign import SECURE_SUM
-from protos.errors import BaseMismatchError, QuorumError, SignatureError, UpdateRefusedError
+from protos.errors import BaseMismatchError, SignatureError, UpdateRefusedError
 from protos.manifest import Manifest
-from protos.regions import Standing
 
 _WANTED = {True: "header", False: "parameters"}
 MAX_RESTARTS = 3
 """How often an adapting process that died is started again."""
 _LOOKING = 60.0
 """Seconds that a site which looks through its images is taken to have left, at least."""
-LATE = 120.0
-"""Seconds that a site has, in a run that begins after the deadline, to connect and to say that it is ready."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,8 @@ class Collecting:
     ) -> None:
         self.campaign = folder.campaign
         self.rules = folder.campaign.rules
-        self.started = time.monotonic()
-        self.members = {site: Member(site, self.started) for site in self.campaign.sites}
+        self.members = {site: Member(site, time.monotonic()) for site in self.campaign.sites}
+        self.quorum = Quorum(self.campaign, self.members, folder.begin().deadline or 0.0)
         self.events = folder.log()
         self._folder = folder
         self._base = base
@@ -73,23 +71,10 @@ class Collecting:
         self._summed = self.rules.privacy == SECURE_SUM
         self._revealed: set[str] = set()
         self._keep = folder.home.settings.keep_updates or self.rules.compare_single_models
-        # A point in time, which the journal keeps; within a run, clocks that are set don't count.
-        self._ends = self.started + (folder.begin().deadline or 0.0) - time.time()
-        self._merged_before = False
-        self._late = False
-
-    @property
-    def left(self) -> float:
-        """Seconds until the deadline; negative once it has passed."""
-        return self._ends - time.monotonic()
 
     def failures(self, site: str) -> int:
         """Return how often a site has failed to answer in a row."""
         return self.members[site].failures if site in self.members else 0
-
-    def merged(self) -> int:
-        """Count the members whose updates are in the merge state."""
-        return sum(member.state is State.MERGED for member in self.members.values())
 
     def resume(self) -> None:
         """Find out what an earlier run folded already: its digests stand in the state itself.
@@ -97,19 +82,20 @@ class Collecting:
         Whose they are says the update's header or, where that was dropped, the receipt. The journal is corrected
         by it. A secure sum that had come to its end but for some shares needs nothing but these.
         """
+        merged_before = False
         if self._folder.state.exists():
-            self._resume()
+            merged_before = self._resume()
         elif self._summed:
             self._resume_sum()
         self._correct()
-        self._late = self.left < 0 and (self.rules.at_deadline != "wait" or self._merged_before)
+        self.quorum.resume(merged_before=merged_before)
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Take up a merge state, and tell whether there is a merged model of it."""
         with MergeState(self._folder.state) as state:
             state.check()
             inside = state.digests
         receipt = last_receipt(self._folder)
-        self._merged_before = receipt is not None
         listed = {entry.site: entry for entry in receipt.inputs} if receipt else {}
         named = {site: bytes.fromhex(entry.digest) for site, entry in listed.items()}
         if self._summed and receipt is None:
@@ -131,6 +117,7 @@ class Collecting:
                 clear(self._arrival(member.site))
             elif self._summed:
                 self._miss(member, f"site {member.site} is not in the secure sum, which is made once")
+        return receipt is not None
 
     def _resume_sum(self) -> None:
         asked, self._revealed = attempt.revealing(self._folder.sum_record)
@@ -228,7 +215,7 @@ class Collecting:
         done = self._folding.step()
         for arrival in done:
             member = self.members[arrival.site]
-            member.seconds = time.monotonic() - self.started
+            member.seconds = time.monotonic() - self.quorum.started
             self._move(member, State.MERGED)
             if not self._keep:
                 arrival.forget()
@@ -307,7 +294,7 @@ class Collecting:
     def _take_header(self, member: Member, envelope: update_pb2.Signed) -> None:
         arrival = Arrival(self._arrival(member.site), self.campaign, self._base, member.site, envelope)
         member.arrival, member.header, member.digest = arrival, arrival.header, arrival.digest
-        self._check_apart(member, arrival.standing)
+        check_apart(self.campaign, self._folder.state, member, arrival.standing, self.members.values())
         member.models = arrival.standing.models
         self.events.note("header", member.site, digest=arrival.digest.hex())
 
@@ -318,37 +305,6 @@ class Collecting:
         left = sum(spec.nbytes for spec in missing.values())
         self.events.note("taken-up", member.site, bytes=arrival.nbytes - left, left=left)
         self._complete(member, arrival)
-
-    def _check_apart(self, member: Member, standing: Standing) -> None:
-        """Make sure that no site counts twice, and that the sum has room for all that is there.
-
-        Raises:
-            UpdateRefusedError: A site in the update is a member itself, or in another's update.
-            MergeRangeError: There is no room.
-
-        """
-        if not self.campaign.regions:
-            return
-        others = [other for other in self.members.values() if other is not member and other.models]
-        inside = {other.site: regions.standing(other.header).sites for other in others if other.header}
-        for site in self.campaign.sites:
-            if site not in self.campaign.regions and site != member.site:
-                inside[site] = regions.tokens(self.campaign, [site])
-        twice = next((site for site, found in inside.items() if found & standing.sites), "")
-        if not twice and self._folder.state.exists():  # of an earlier run's headers nothing may be left
-            with MergeState(self._folder.state) as state:
-                twice = "the merge" if state.sites & standing.sites else ""
-        if twice:
-            raise UpdateRefusedError(
-                f"{self._whose(member.site)}: a site in its update is in {self._whose(twice)} as well",
-                "each site counts once: leave it out on one side",
-                site=member.site,
-            )
-        check_room([standing.models, *(other.models for other in others)], self.rules.weighing)
-
-    def _whose(self, name: str) -> str:
-        kind = "region " if name in self.campaign.regions else "site " if name in self.campaign.sites else ""
-        return f"{kind}{name}"
 
     def _take_part(self, member: Member, answer: Answer) -> None:
         if member.arrival is None:
@@ -377,7 +333,7 @@ class Collecting:
         elif request.submit.parameters:
             member.parts.append(list(request.submit.parameters))
 
-    # ------------------------------------------------------------- the rules
+    # ----------------------------------------------------- who is given up
 
     def settled(self) -> bool:
         """Tell whether every member is merged, refused or missing; or, if a secure sum is to come, ready for it.
@@ -386,8 +342,7 @@ class Collecting:
             QuorumError: Too few can still deliver, or by the rules nothing is merged after the deadline.
 
         """
-        if self.left < 0:
-            self._fail_at_deadline()
+        self.quorum.check_deadline()
         now = time.monotonic()
         for member in self.members.values():
             if member.state.final or member.state is State.FOLDING or member.site in self._revealed:
@@ -395,10 +350,10 @@ class Collecting:
             if now - member.heard > self.rules.patience_seconds:
                 silent = "never connected" if member.state is State.ABSENT else "stopped answering"
                 self._miss(member, f"site {member.site} {silent} (waited {self.rules.patience_seconds} s)")
-            elif self.left < 0 and self._too_late(member):
+            elif self.quorum.too_late(member):
                 self._miss(member, f"site {member.site} was {member.state.value} when the deadline passed")
-        self.check_quorum(final=False)
-        return all(member.state.final or self._waits(member) for member in self.members.values())
+        self.quorum.check(final=False)
+        return all(member.state.final or self.quorum.waits(member) for member in self.members.values())
 
     def cancel(self) -> None:
         """Give up whoever isn't in a final state."""
@@ -406,62 +361,6 @@ class Collecting:
         for member in self.members.values():
             if not member.state.final:
                 self._move(member, State.CANCELLED)
-
-    def check_quorum(self, *, final: bool) -> None:
-        """Make sure that enough members have delivered (`final`), or still can.
-
-        Raises:
-            QuorumError: They haven't, or can't; says which are missing and why.
-
-        """
-        lost = [member for member in self.members.values() if member.state in (State.REFUSED, State.MISSING)]
-        possible = len(self.members) - len(lost)
-        without = [member.site for member in lost if member.site in self.rules.required]
-        withdrawn = sum(member.state is State.WITHDRAWN for member in self.members.values())
-        needed = self.rules.minimum_sites  # those that withdrew had delivered: the operator let them go
-        if (self.merged() + withdrawn if final else possible) >= needed and not without:
-            return
-        reasons = "; ".join(member.reason for member in lost)
-        rule = (
-            f"{', '.join(without)} can't deliver, without which nothing is merged"
-            if without
-            else f"{needed} of {len(self.members)} sites are needed, at most {possible} can deliver, "
-            "so nothing was merged"
-        )
-        raise QuorumError(
-            f"campaign {self.campaign.name}: {rule}. {reasons}",
-            "mend these sites and run the campaign again: what the others sent is not asked for twice",
-        )
-
-    def _waits(self, member: Member) -> bool:
-        return self._summed and member.state is State.READY
-
-    def _too_late(self, member: Member) -> bool:
-        """Tell whether a member isn't waited for any more, now that the deadline has passed."""
-        if self._waits(member):
-            return False
-        if self._late:  # what is finished is taken: it may have been finished in time, or joins late
-            if member.state in (State.ABSENT, State.CONNECTED):
-                return time.monotonic() - self.started > LATE
-            return member.state is State.ADAPTING
-        return self.rules.at_deadline != "wait" or self._enough()
-
-    def _enough(self) -> bool:
-        """Tell whether those that have delivered are enough for a merge."""
-        there = (State.MERGED, State.WITHDRAWN)
-        delivered = {m.site for m in self.members.values() if m.state in there or self._waits(m)}
-        return len(delivered) >= self.rules.minimum_sites and delivered >= set(self.rules.required)
-
-    def _fail_at_deadline(self) -> None:
-        """End the run if the deadline has passed and the rules say so; a model that is merged already stays."""
-        open_ = [m for m in self.members.values() if not m.state.final and not self._waits(m)]
-        if self.rules.at_deadline != "fail" or self._merged_before or not open_:
-            return
-        raise QuorumError(
-            f"campaign {self.campaign.name}: by its rules nothing is merged, for the deadline has passed and "
-            f"{', '.join(f'site {member.site} was {member.state.value}' for member in open_)}",
-            "lay it down anew: onebasin coordinator create",
-        )
 
     def _move(self, member: Member, state: State, reason: str = "") -> None:
         """Bring a member into a state; it is in the journal before anything is done about it."""

@@ -119,9 +119,9 @@ class OneShotMerge(Strategy):
         members = list(self._collecting.members.values())
         if any(member.state is State.READY for member in members):
             self._ask(Summing(self.folder, base.manifest, members, self._courier), grid)
-        self._collecting.check_quorum(final=True)
+        self._collecting.quorum.check(final=True)
         collected = time.monotonic()
-        self.events.note("merging", models=self._collecting.merged())
+        self.events.note("merging", models=self._collecting.quorum.merged)
         receipt = merge(self.folder, base, members)
         merged = time.monotonic()
         self.events.note(
@@ -151,7 +151,7 @@ class OneShotMerge(Strategy):
         else:
             self._ask(Acknowledging(self.folder, base.manifest, members, self._courier, held), grid)
         timings = {
-            "collecting": collected - self._collecting.started,
+            "collecting": collected - self._collecting.quorum.started,
             "merging": merged - collected,
             "measuring": finished - merged,
             "evaluating": evaluated - finished,
@@ -183,7 +183,7 @@ class OneShotMerge(Strategy):
         for lost in self._courier.lost():
             self._take(lost, self._collecting.take)
         self._collecting.fold()
-        return None, MetricRecord({"merged": self._collecting.merged()})
+        return None, MetricRecord({"merged": self._collecting.quorum.merged})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -239,7 +239,7 @@ class OneShotMerge(Strategy):
         summed = self.campaign.rules.privacy == SECURE_SUM  # masked updates are of no use to anyone
         if (summed or not self.folder.home.settings.keep_updates) and self.folder.arrivals.exists():
             clear(self.folder.arrivals)
-            self.events.note("forgotten", updates=self._collecting.merged())
+            self.events.note("forgotten", updates=self._collecting.quorum.merged)
 
     def _look(self) -> None:
         for site in self._greeter.look(self._courier.nodes()):
@@ -263,5 +263,5 @@ class OneShotMerge(Strategy):
         request.campaign_digest = self.campaign.digest
         collecting = self._collecting
         seconds = self.campaign.rules.deadline_seconds
-        ttl = lifetime(kind_of(request), seconds, collecting.left, collecting.failures(site))
+        ttl = lifetime(kind_of(request), seconds, collecting.quorum.left, collecting.failures(site))
         return self._courier.message(node, request, ttl, site=site)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from flwr.app import Error
 
-from coordinator import collecting, courier, strategy
+from coordinator import collecting, courier, quorum, strategy
 from coordinator.arrivals import Arrival
 from coordinator.asking import PATIENCE
 from coordinator.merge.state import MergeState
@@ -712,7 +712,7 @@ def test_in_a_run_after_the_deadline_an_absent_site_is_waited_for_a_little(make_
     grid.online.discard(101)
     OneShotMerge(world.folder).start(grid)
     assert_merged(world, "clear", "night")
-    assert collecting.LATE <= clock.now - 1000 < 2 * collecting.LATE + PATIENCE
+    assert quorum.LATE <= clock.now - 1000 < 2 * quorum.LATE + PATIENCE
 
 
 @pytest.mark.parametrize("way", ["refuses", "never connects"])

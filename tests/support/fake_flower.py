@@ -175,7 +175,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Replace the time of the coordinator's conversation."""
     found = Clock()
     monkeypatch.setattr("coordinator.strategy.TICK", 2.0)
-    for module in ("strategy", "collecting", "greeting", "courier", "asking", "summing", "cancelling"):
+    for module in ("strategy", "collecting", "quorum", "greeting", "courier", "asking", "summing", "cancelling"):
         monkeypatch.setattr(f"coordinator.{module}.time", found)
     return found
 
