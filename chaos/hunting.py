@@ -20,7 +20,7 @@ ROLES = {
     "command": "onebasin coordinator run",
     "watcher": "onebasin site supernode",
 }
-"""What stands in the command line of each kind of process."""
+"""What stands in the command line of each kind of process, or is its name."""
 PASSING = ("serverapp", "clientapp", "adapting", "command")
 """Those that end with a campaign."""
 
@@ -32,7 +32,7 @@ def find(role: str, folder: Path) -> list[psutil.Process]:
         with suppress(psutil.Error, OSError):
             if process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            line = " ".join(process.cmdline())
+            line = " ".join([process.name(), *process.cmdline()])  # a ClientApp is forked, and has a name only
             if ROLES[role] in line and _of(process, line, folder):
                 found.append(process)
     return found

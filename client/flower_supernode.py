@@ -12,11 +12,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
+import math
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from flwr.common.config import get_fab_config, get_metadata_from_config
@@ -29,6 +32,11 @@ from client.site import Site
 from protos.errors import FederationError, OnebasinError
 
 PROGRAM = "flower-supernode"
+SUPEREXEC = "flower-superexec"
+TALKING = 10.0
+"""Seconds after a message in which the next one is looked for often: one thing is asked after the other."""
+OFTEN = 0.5
+"""Seconds between two looks then."""
 _LICENSE = "valid_license"  # Flower looks for this key before it asks who signed
 _ACCEPTED = "accepted by the operator of this site"
 _FETCHING = ("pull_object", "confirm_message_received")
@@ -101,17 +109,38 @@ def install(gate: Gate, engine: ModuleType) -> None:
             "install the version of flwr that onebasin asks for",
         )
 
+    heard = -math.inf
+
     def pulled(**options: Any) -> Any:
+        nonlocal heard
         options["get_run"] = gate.runs(options["get_run"])
         options["get_fab"] = gate.bundles(options["get_fab"])
         options["trusted_entities"] = {_ACCEPTED: ""}  # or Flower would ask nobody
         options.update({name: _failing_at_the_end(options[name]) for name in _FETCHING})
-        return pull(**options)
+        # Flower itself waits for three seconds when there is nothing.
+        while (run_id := pull(**options)) is None and time.monotonic() - heard < TALKING:
+            time.sleep(OFTEN)
+        if run_id is not None:
+            heard = time.monotonic()
+        return run_id
 
     def verified(fab: Fab, trusted: dict[str, str]) -> bool:
         return fab.verifications.get(_LICENSE) == _ACCEPTED
 
     engine.__dict__.update(_pull_and_store_message=pulled, _verify_fab=verified)
+
+
+def fork_apps(engine: ModuleType) -> None:
+    """Have ClientApps forked instead of started, by a SuperExec of ours; where Flower starts none, do nothing."""
+    if not hasattr(engine, "subprocess"):
+        return
+
+    def started(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        if command[0] == SUPEREXEC:
+            command = [sys.executable, "-P", str(Path(__file__).with_name("forking.py")), *command[1:]]
+        return subprocess.Popen(command, **options)
+
+    engine.__dict__["subprocess"] = SimpleNamespace(Popen=started)
 
 
 def _failing_at_the_end(fetch: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,6 +165,7 @@ def main() -> None:
     (program,) = entry_points(group="console_scripts", name=PROGRAM)
     run = program.load()
     install(Gate(folder), start_client_internal)
+    fork_apps(start_client_internal)
     sys.argv[0] = PROGRAM
     sys.exit(run())
 

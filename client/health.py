@@ -72,9 +72,10 @@ def _process(site: Site) -> psutil.Process | None:
 def _connected(process: psutil.Process, address: str) -> Finding:
     import psutil
 
+    from protos.addresses import Address
     from protos.preflight import BAD, GOOD, UNCHECKED, Finding
 
-    port = address.rpartition(":")[2]
+    port = Address.parse(address).port
     try:
         found = process.net_connections(kind="tcp")
     except psutil.NoSuchProcess:
@@ -82,7 +83,7 @@ def _connected(process: psutil.Process, address: str) -> Finding:
     except psutil.AccessDenied:
         said = "whether it is connected can be seen only by the user whom it runs as"
         return Finding("connection", UNCHECKED, said)
-    if any(one.status == psutil.CONN_ESTABLISHED and one.raddr and str(one.raddr.port) == port for one in found):
+    if any(one.status == psutil.CONN_ESTABLISHED and one.raddr and one.raddr.port == port for one in found):
         return Finding("connection", GOOD, f"connected to {address}")
     fix = "is the coordinator up, and does a firewall let this machine out? onebasin site preflight says more"
     return Finding("connection", BAD, f"not connected to {address}", fix)

@@ -1,4 +1,4 @@
-"""Flower's SuperLink, with its garbage collected by the clock, and the approved sites registered.
+"""Flower's SuperLink, with its garbage collected as it grows, and the approved sites registered.
 
 Its HTTP server leaves the body of each request in a reference cycle, and these are megabytes. Python's collector
 counts objects, not bytes: it would let hundreds of megabytes pile up before it looks.
@@ -20,6 +20,8 @@ import time
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import psutil
+
 from coordinator import roster, superlink
 from coordinator.home import Home
 from protos import logpump, logs
@@ -27,7 +29,9 @@ from protos.errors import OnebasinError
 
 PROGRAM = "flower-superlink"
 EVERY = 0.2
-"""Seconds between two collections; one takes a few milliseconds, since what is there at the start is left out."""
+"""Seconds between two looks. A collection takes milliseconds, since what is there at the start is left out."""
+GROWTH = 4 << 20
+"""Bytes that it may grow by before they are collected: a quiet SuperLink makes none."""
 
 
 def main() -> None:
@@ -46,9 +50,14 @@ def main() -> None:
 
 
 def collect(stop: threading.Event) -> None:
-    """Collect garbage every now and then until asked to stop."""
+    """Collect garbage when the process has grown, until asked to stop."""
+    size = psutil.Process().memory_info
+    least = size().rss
     while not stop.wait(EVERY):
-        gc.collect()
+        if (now := size().rss) > least + GROWTH:
+            gc.collect()
+            now = least = size().rss
+        least = min(least, now)
 
 
 def register(home: Home, patience: float = 120.0) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TIMEOUT = 5.0
 """Seconds for which the SuperLink may keep us waiting."""
 _RESTART = "restart it: onebasin coordinator superlink; its output says more"
-_ANYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # listened on; connected to are the others
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # listened on; connected to are the others
 
 
 def health(
@@ -49,13 +49,14 @@ def look(home: Home, *, live: bool = False) -> Iterator[Finding]:
 
     """
     from protos import preflight
+    from protos.addresses import Address
 
     yield _answers(home)
     if not live:
-        host, _, port = home.settings.fleet_address.rpartition(":")
+        host, port = Address.parse(home.settings.fleet_address)
         renew = "onebasin coordinator renew-certificate, then stop the SuperLink and start it again"
         yield from preflight.reachable(
-            f"{_ANYWHERE.get(host, host)}:{port}", home.keys / "ca.crt", renew, name="localhost"
+            str(Address(_ANYWHERE.get(host, host), port)), home.keys / "ca.crt", renew, name="localhost"
         )
 
 

@@ -33,6 +33,7 @@ from coordinator.events import Events
 from coordinator.journal import FILE, Course, Journal
 from protos import campaign as campaigns
 from protos import code, files, keyfiles, settings, signing
+from protos.addresses import Address
 from protos.audit import Audit
 from protos.campaign import Campaign, Keys, Rules
 from protos.digest import file_digest
@@ -208,8 +209,8 @@ class Home:
     @property
     def addresses(self) -> tuple[str, ...]:
         """Where sites reach the SuperLink: host and port."""
-        port = self.settings.fleet_address.rpartition(":")[2]
-        return tuple(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in self.settings.hosts)
+        port = Address.parse(self.settings.fleet_address).port
+        return tuple(str(Address(host, port)) for host in self.settings.hosts)
 
     @property
     def certificate_hosts(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from cryptography import x509
 from coordinator import roster, superlink
 from coordinator.home import Home
 from protos import preflight, validity
+from protos.addresses import Address
 from protos.campaign import SECURE_SUM
 from protos.preflight import BAD, GOOD, UNCHECKED, WARNING, Finding
 
@@ -74,6 +75,6 @@ def _superlink(home: Home) -> Iterator[Finding]:
     if not superlink.is_running(home):
         yield Finding("SuperLink", UNCHECKED, "it is not running", "start it: onebasin coordinator superlink")
         return
-    port = home.settings.fleet_address.rpartition(":")[2]
+    port = Address.parse(home.settings.fleet_address).port
     restart = f"stop the SuperLink and start it again; if that does not help: {_RENEW}"
     yield from preflight.reachable(f"localhost:{port}", home.keys / "ca.crt", restart)

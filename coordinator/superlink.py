@@ -14,6 +14,7 @@ from coordinator import roster
 from coordinator.home import CampaignFolder, Home
 from coordinator.server_app import CAMPAIGN_FOLDER
 from protos import code, files
+from protos.addresses import Address
 from protos.enrolment import Request
 from protos.errors import ConfigurationError, FederationError
 from protos.programs import environment
@@ -168,16 +169,13 @@ _START = "is the SuperLink running? start it: onebasin coordinator superlink"
 
 
 def _check_free(address: str, use: str) -> None:
-    host, _, port = address.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
+    place = Address.parse(address)
+    with socket.socket(place.family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host.strip("[]"), int(port)))
-        except (ValueError, OverflowError) as error:
-            raise ConfigurationError(f"{address!r} is no address", "write it as host:port") from error
+            probe.bind(place)
         except OSError as error:
             raise FederationError(
-                f"port {port} of {host}, which {use}, can't be used: {error.strerror}",
+                f"port {place.port} of {place.host}, which {use}, can't be used: {error.strerror}",
                 "stop what uses it, or choose another in coordinator.toml",
             ) from error

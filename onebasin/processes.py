@@ -35,7 +35,7 @@ class Processes:
     def __enter__(self) -> Self:
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        self._before = {child.pid for child in psutil.Process().children(recursive=True)}
+        self._before = {child.pid for child in psutil.Process().children()}
         return self
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
@@ -92,11 +92,20 @@ class Processes:
         del self._started[name]
         return code
 
+    def _left(self) -> list[psutil.Process]:
+        """Return what runs since this context was entered, but not what processes from before have started."""
+        ours = [child for child in psutil.Process().children() if child.pid not in self._before]
+        found = list(ours)
+        for process in ours:
+            with suppress(psutil.NoSuchProcess):
+                found += process.children(recursive=True)
+        return found
+
     def __exit__(self, *exc: object) -> None:
         with _undisturbed():
             # A dying parent can leave children that start others meanwhile, so look until nothing is left.
             for patience in (_GRACE, _GRACE, 1.0):
-                left = [c for c in psutil.Process().children(recursive=True) if c.pid not in self._before]
+                left = self._left()
                 if not left:
                     break
                 for process in left:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 
 from protos import validity
-from protos.errors import OnebasinError, PreflightError
+from protos.addresses import Address
+from protos.errors import ConfigurationError, OnebasinError, PreflightError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -166,21 +167,22 @@ def reachable(address: str, authority: Path, fix: str, *, name: str = "") -> Ite
         name: What the certificate must be for, if not for the host.
 
     """
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cafile=str(authority))
     try:
-        with socket.create_connection((host, int(port)), timeout=_TIMEOUT) as plain:
+        place = Address.parse(address)
+        with socket.create_connection(place, timeout=_TIMEOUT) as plain:
             yield Finding("reachable", GOOD, f"{address} accepts connections")
-            with context.wrap_socket(plain, server_hostname=name or host) as secured:
+            with context.wrap_socket(plain, server_hostname=name or place.host) as secured:
                 shown = secured.getpeercert(binary_form=True)
                 assert shown is not None  # it was verified
                 yield Finding("TLS", GOOD, f"{secured.version()}, vouched for by {authority.name}")
                 yield judged(x509.load_der_x509_certificate(shown), "server certificate", fix)
     except ssl.SSLCertVerificationError as error:
         yield Finding("TLS", BAD, f"{address} shows another certificate: {error.verify_message}", fix)
-    except (OSError, ValueError, OverflowError) as error:
+    except ConfigurationError as error:
+        yield Finding("reachable", BAD, error.what, error.fix)
+    except (OSError, UnicodeError) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         yield Finding(
             "reachable", BAD, f"{address}: {said}", "is it running, and does a firewall let this machine out?"

@@ -6,7 +6,6 @@ The server has no accounts and no TLS, and listens on loopback unless it is told
 from __future__ import annotations
 
 import json
-import socket
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import typer
 
 from protos import files, logs, preflight
+from protos.addresses import Address
 from protos.errors import ConfigurationError, FederationError
 from protos.preflight import BAD, UNCHECKED, Finding
 
@@ -107,7 +107,7 @@ def publish(exporter: Exporter, health: Health, address: str, *, once: bool, tex
     else:
         with serving(exporter, health, address) as server:
             host, port = server.server_address[:2]
-            logs.say(f"metrics at http://{_shown(str(host))}:{port}/metrics", event="listening")
+            logs.say(f"metrics at http://{Address(str(host), port)}/metrics", event="listening")
             server.serve_forever()
 
 
@@ -120,19 +120,13 @@ def serving(exporter: Exporter, health: Health, address: str) -> Iterator[WSGISe
         FederationError: It can't be listened on.
 
     """
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    place = Address.parse(address)
 
     class Server(_Server):
-        address_family = family
+        address_family = place.family
 
     try:
-        if not host:  # to the system that means every address there is
-            raise ValueError(address)
-        server = make_server(host, _port(port), application(exporter, health), Server, _Handler)
-    except (ValueError, OverflowError) as error:
-        raise ConfigurationError(f"{address!r} is no address", "write it as host:port") from error
+        server = make_server(place.host, place.port, application(exporter, health), Server, _Handler)
     except OSError as error:
         raise FederationError(
             f"can't listen for scrapes on {address}: {error.strerror}",
@@ -169,17 +163,6 @@ def _said(start: StartResponse, status: str, content: dict[str, object]) -> list
     raw = json.dumps(content).encode()
     start(status, [("Content-Type", "application/json"), ("Content-Length", str(len(raw)))])
     return [raw]
-
-
-def _port(text: str) -> int:
-    """Return a port; 0 has the system choose one."""
-    if not text.isascii() or not text.isdigit():
-        raise ValueError(text)
-    return int(text)
-
-
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from protos import dtypes, files, parallel
+from protos.closing import Closing
 from protos.errors import ModelFileError
 from protos.manifest import Manifest, TensorSpec
 
@@ -28,7 +28,7 @@ CHUNK = 4 << 20
 """Bytes that are read at a time: large enough for the disk, small enough for the processor's cache."""
 
 
-class TensorFile:
+class TensorFile(Closing):
     """An open safetensors file.
 
     Raises:
@@ -134,12 +134,6 @@ class TensorFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 Content = Callable[[str], Iterable[bytes | memoryview]]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 from functools import cached_property
 from pathlib import Path
-from typing import Self
 
 from google.protobuf.message import DecodeError
 
@@ -18,6 +17,7 @@ from protos import update_pb2 as pb
 from protos.boundary import Statistics
 from protos.campaign import Campaign
 from protos.checkpoints.reader import ModelReader
+from protos.closing import Closing
 from protos.digest import sha256
 from protos.errors import ModelFileError, UpdateRefusedError
 from protos.manifest import Manifest
@@ -27,7 +27,7 @@ FORMAT = "onebasin-update/1"
 HEADER = "update.binpb"
 
 
-class UpdateFile:
+class UpdateFile(Closing):
     """An update's file, open for reading.
 
     Attributes:
@@ -106,12 +106,6 @@ class UpdateFile:
     def close(self) -> None:
         """Close the file."""
         self.file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def write(path: Path, envelope: pb.Signed, model: ModelReader) -> None:

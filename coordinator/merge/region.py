@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import lcm
-from typing import Self
 
 import numpy as np
 
@@ -19,12 +18,13 @@ from coordinator.merge.sums import BlockSum
 from protos import boundary, fixedpoint, regions
 from protos import update_pb2 as pb
 from protos.checkpoints.reader import ModelReader
+from protos.closing import Closing
 from protos.errors import MergeRangeError
 from protos.regions import Standing
 from protos.statistics import StatisticSums
 
 
-class RegionUpdate:
+class RegionUpdate(Closing):
     """A region's update as a term: an open file that holds its parameters' sums, and its statistics' sums.
 
     Args:
@@ -54,12 +54,6 @@ class RegionUpdate:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def update_term(

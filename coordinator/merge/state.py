@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from coordinator.merge.sums import BlockSum, ParameterSum
 from protos import dtypes, fixedpoint
 from protos.boundary import Statistics
 from protos.checkpoints.reader import ModelReader
+from protos.closing import Closing
 from protos.digest import short
 from protos.errors import MergeRangeError, ModelFileError, UpdateRefusedError
 from protos.manifest import Manifest, TensorSpec
@@ -66,7 +67,7 @@ Adder = Callable[[int], BlockSum]
 """Makes the sum of a block from its size."""
 
 
-class Update:
+class Update(Closing):
     """A single model as a term: an open file that holds its parameters, and its statistics.
 
     Args:
@@ -115,14 +116,8 @@ class Update:
         """Close the file."""
         self._file.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-class MergeState:
+class MergeState(Closing):
     """A merge state's file, open for reading. It is a term itself.
 
     Attributes:
@@ -173,12 +168,6 @@ class MergeState:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def write_sum(path: Path, base: Manifest, base_digest: bytes, terms: Terms) -> None:

@@ -14,6 +14,7 @@ from coordinator.home import Home
 from coordinator.page import access
 from coordinator.page.app import make_app
 from coordinator.page.desk import Desk
+from protos.addresses import bracketed
 from protos.errors import ConfigurationError
 
 TOKEN = "page.token"  # noqa: S105  # the file's name
@@ -65,7 +66,7 @@ class Server:
         token = access.token(self.token_file, anew=new_token)
         self._socket = _listening(place)
         port = self._socket.getsockname()[1]
-        host = f"[{place.host}]" if ":" in place.host else place.host
+        host = bracketed(place.host)
         self.address = f"{'https' if certificate else 'http'}://{host}:{port}/"
         app = make_app(Desk(home, token, f"onebasin-{port}"), _names(home, place, host))
         self._server = uvicorn.Server(
@@ -128,7 +129,7 @@ def _names(home: Home, place: Place, host: str) -> frozenset[str]:
     """Return the names by which a browser may ask for the page; any other is a trick."""
     found = {host, *place.names}
     if not is_loopback(place.host):
-        found |= {f"[{name}]" if ":" in name else name for name in home.certificate_hosts}
+        found |= {bracketed(name) for name in home.certificate_hosts}
     return _LOOPBACK | {name.lower().rstrip(".") for name in found}
 
 

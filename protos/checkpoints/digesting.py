@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from protos import parallel, tensorfile
 from protos.checkpoints.modelfile import ModelFile
+from protos.closing import Closing
 from protos.digest import model_digest
 from protos.manifest import Manifest
 
@@ -20,7 +20,7 @@ _SAMPLED, _SAMPLE = 32, 1024
 """Tensors that a sample looks into, and elements of each."""
 
 
-class DigestingReader:
+class DigestingReader(Closing):
     """A `ModelReader` that knows its model's digest for little more than what reading costs.
 
     A tensor that is read from its start to its end, in pieces that follow each other, is digested on the way; what
@@ -93,12 +93,6 @@ class DigestingReader:
     def close(self) -> None:
         """Close the files."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def _finished(self, name: str) -> bytes:
         done = self._done[name]

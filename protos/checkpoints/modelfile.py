@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +12,12 @@ import numpy.typing as npt
 from protos import tensorfile
 from protos.checkpoints.copies import Layout
 from protos.checkpoints.source import Kind, Source
+from protos.closing import Closing
 from protos.errors import ModelFileError
 from protos.manifest import Manifest
 
 
-class ModelFile:
+class ModelFile(Closing):
     """One model in an open file; a `protos.checkpoints.ModelReader`.
 
     Attributes:
@@ -96,12 +96,6 @@ class ModelFile:
     def close(self) -> None:
         """Close the files."""
         self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _aliases(source: Source, keys: Mapping[str, str]) -> dict[str, str]:

@@ -5,30 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
+from scraping import Scraper
 
 from client.answers import PARAMETERS, answer
 from client.readings import Readings
 from protos import messages_pb2 as pb
-from protos.metrics import Exporter
-
-
-class Scraper:
-    def __init__(self, site) -> None:
-        self.said: list[str] = []
-        self.registry = CollectorRegistry()
-        self.registry.register(Exporter(Readings(site).parts(), self.said.append))
-
-    def __call__(self) -> dict[tuple[str, ...], float]:
-        return {
-            (
-                sample.name.removeprefix("onebasin_"),
-                *(value for _, value in sorted(sample.labels.items())),
-            ): sample.value
-            for family in text_string_to_metric_families(generate_latest(self.registry).decode())
-            for sample in family.samples
-        }
 
 
 @pytest.fixture
@@ -38,7 +19,7 @@ def site(world):
 
 @pytest.fixture
 def scrape(site):
-    return Scraper(site)
+    return Scraper(Readings(site))
 
 
 @pytest.fixture
@@ -52,7 +33,7 @@ def ask(world, site):
 def test_a_site_that_joined_nothing_has_metrics_too(tmp_path):
     from client.site import Site
 
-    found = Scraper(Site.init(tmp_path / "new", "new"))()
+    found = Scraper(Readings(Site.init(tmp_path / "new", "new")))()
     assert found["up",] == 1
     assert found["site_audit_lines_total",] == 1
     assert not [key for key in found if key[0] == "site_state"]
@@ -101,7 +82,7 @@ def test_what_went_and_came_is_added_up_from_the_audit_log(scrape, site, ask):
     assert found["site_replies_total", "one", "progress"] == 1
     assert found["site_refusals_total", "one", said[1]["reason"]] == 1
     assert found["site_audit_lines_total",] == len(entries)
-    again = Scraper(site)()  # one that was started just now
+    again = Scraper(Readings(site))()  # one that was started just now
     assert {key: value for key, value in again.items() if key[0].endswith("_total")} == {
         key: value for key, value in found.items() if key[0].endswith("_total")
     }
@@ -169,5 +150,5 @@ def test_two_campaigns_of_one_name_are_told_apart(make_world, tmp_path):
     site = world.sites["fog"]
     source = other.joined("fog").folder
     (site.folder / "campaigns" / source.name).symlink_to(source, target_is_directory=True)
-    names = {key[1] for key in Scraper(site)() if key[0] == "site_state"}
+    names = {key[1] for key in Scraper(Readings(site))() if key[0] == "site_state"}
     assert names == {f"one {one.campaign.digest.hex()[:12]}" for one in (world, other)}

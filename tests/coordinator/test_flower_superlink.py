@@ -24,26 +24,30 @@ def test_it_is_flowers_program_with_flowers_arguments():
 class Request:
     """A request that holds itself, as those of the HTTP server do."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         self.itself = self
+        self.body = b"\1" * size
 
 
-def test_cycles_are_collected_by_the_clock(monkeypatch):
+def test_bodies_in_cycles_are_collected_as_the_process_grows(monkeypatch):
     monkeypatch.setattr(flower_superlink, "EVERY", 0.01)
-    request = Request()
-    gone = weakref.ref(request)
     stop = threading.Event()
     thread = threading.Thread(target=flower_superlink.collect, args=(stop,))
     gc.disable()
     try:
         thread.start()
         time.sleep(0.1)
-        assert gone() is not None
-        del request
+        kept, small = Request(4 * flower_superlink.GROWTH), Request(1)
+        gone = weakref.ref(small)
+        del small
         until = time.monotonic() + 10
         while gone() is not None and time.monotonic() < until:
             time.sleep(0.01)
         assert gone() is None
+        assert kept.itself is kept
+        quiet = weakref.ref(Request(1))
+        time.sleep(0.2)
+        assert quiet() is not None  # nothing grew since, so nobody looks
     finally:
         gc.enable()
         stop.set()

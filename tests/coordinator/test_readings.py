@@ -11,12 +11,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
+from scraping import Scraper
 
 from coordinator import events as events_module
 from coordinator import readings
-from coordinator.home import Home
 from coordinator.journal import Journal
 from coordinator.members import WORDS, Member, State, error_word, refusal_word
 from coordinator.readings import Readings
@@ -24,34 +22,13 @@ from coordinator.tally import HEARD, READ
 from protos import messages_pb2 as pb
 from protos.campaign import Rules
 from protos.errors import BaseMismatchError, MergeRangeError, SignatureError, StorageError, UpdateRefusedError
-from protos.metrics import Exporter
 
 ROOT = Path(__file__).parents[2]
 
 
-class Scraper:
-    """Scrapes one exporter again and again."""
-
-    def __init__(self, home: Home) -> None:
-        self.said: list[str] = []
-        self.registry = CollectorRegistry()
-        self.registry.register(Exporter(Readings(home).parts(), self.said.append))
-
-    def __call__(self) -> dict[tuple[str, ...], float]:
-        """Return what there is: name and the labels' values in order of their names, and the value."""
-        return {
-            (
-                sample.name.removeprefix("onebasin_"),
-                *(value for _, value in sorted(sample.labels.items())),
-            ): sample.value
-            for family in text_string_to_metric_families(generate_latest(self.registry).decode())
-            for sample in family.samples
-        }
-
-
 @pytest.fixture
 def scrape(world):
-    return Scraper(world.home)
+    return Scraper(Readings(world.home))
 
 
 def state_of(found, campaign="one") -> str:
@@ -127,7 +104,7 @@ def test_counters_go_on_over_restarts_and_count_each_event_once(world, scrape):
     events = world.folder.log()
     for i in range(3):
         events.note("arrived", "fog", digest="ab", bytes=100)
-        again = Scraper(world.home)()  # an exporter that was started just now
+        again = Scraper(Readings(world.home))()  # an exporter that was started just now
         assert again["member_received_bytes_total", "one", "fog"] == 100 * (i + 1)
         assert scrape()["member_received_bytes_total", "one", "fog"] == 100 * (i + 1)
         assert scrape()["campaign_events_total", "one", "arrived"] == i + 1

@@ -32,12 +32,12 @@ class Command:
 
 def commands(text: str, page: str) -> Iterator[Command]:
     """Yield the commands of a page: those in its blocks, and those in its sentences."""
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
     for language, block in blocks:
         if language in ("", "sh", "bash"):
             for line in block.replace("\\\n", " ").splitlines():
                 yield from _in_line(line, page)
-    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
     for snippet in re.findall(r"`([^`]+)`", prose):
         if re.match(r"(?:\S+/)?onebasin\s+\S", snippet):
             words = snippet.replace("\n", " ").split()[1:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from coordinator.merge.basin.table import Axes, Table
 from protos import tensorfile
 from protos.checkpoints.reader import ModelReader
+from protos.closing import Closing
 from protos.errors import ModelFileError
 from protos.manifest import Manifest
 
@@ -132,7 +133,7 @@ class Permutations:
         return np.concatenate(parts)
 
 
-class Permuted:
+class Permuted(Closing):
     """A model whose channels are in another order: the same function, if the table is right.
 
     Args:
@@ -196,12 +197,6 @@ class Permuted:
     def close(self) -> None:
         """Close the model."""
         self._reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def _moved(self, name: str) -> bool:
         return any(group in self._permutations.orders for group in self._permutations.table.of(name))

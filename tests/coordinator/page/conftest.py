@@ -8,9 +8,9 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from html.parser import HTMLParser
 
 import pytest
+from pages import Page
 
 from coordinator import strategy
 from coordinator.members import Member, State
@@ -25,39 +25,6 @@ with warnings.catch_warnings():
     from starlette.testclient import TestClient
 
 TOKEN = "a-token-that-only-these-tests-have"
-VOID = {"meta", "img", "br", "link", "hr", "input"}
-
-
-class Parsed(HTMLParser):
-    """A page's elements and words; every element must be closed in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        assert len(attrs) == len(dict(attrs)), f"<{tag}> has an attribute twice"
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 @dataclass
@@ -67,10 +34,10 @@ class Visitor:
     client: TestClient
     desk: Desk
 
-    def get(self, path: str, status: int = 200, **options: object) -> Parsed:
+    def get(self, path: str, status: int = 200, **options: object) -> Page:
         answer = self.client.get(path, **options)
         assert answer.status_code == status, answer.text
-        return Parsed(answer.text)
+        return Page(answer.text)
 
     def post(self, path: str, form: dict[str, str] | None = None, **options: object):
         """Send a form as its page has it: with the token in it."""

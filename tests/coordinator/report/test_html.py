@@ -5,53 +5,17 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pytest
 from jinja2 import UndefinedError
+from pages import Page
 
 from coordinator.report.html import POLICY, _environment, render_html
 from coordinator.report.model import SiteSummary
 from coordinator.report.pictures import PRIVACY, DomainPictures, png_data_uri
 from protos.errors import DataError
-
-VOID = {"meta", "img", "br", "link", "hr", "input"}
-
-
-class Page(HTMLParser):
-    """Checks that every element is closed in order, and keeps tags, attributes and text."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        assert len(attrs) == len(dict(attrs)), f"<{tag}> has an attribute twice"
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    def words(self):
-        return re.sub(r"\s+", " ", "".join(self.text))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +32,7 @@ def test_it_is_one_page_in_english(text, page):
     assert text.lstrip().startswith("<!DOCTYPE html>")
     assert page.all("html") == [{"lang": "en"}]
     assert len(page.all("h1")) == 1
-    assert "autumn-fleet" in page.words()
+    assert "autumn-fleet" in page.text
 
 
 def test_nothing_comes_from_elsewhere(text, page):
@@ -113,7 +77,7 @@ def test_ids_are_unique_and_links_lead_somewhere(page):
 
 
 def test_it_shows_what_the_report_says(report, page):
-    words = page.words()
+    words = page.text
     assert report.verdict in words
     for row in report.rows:
         assert row.title in words
@@ -137,7 +101,7 @@ def test_every_picture_is_inline_and_described(page, pictures):
     assert len(images) == sum(len(row.panels) for row in pictures)
     assert all(image["alt"] for image in images)
     assert all(attributes["aria-label"] for _, attributes in page.elements if attributes.get("role") == "img")
-    assert PRIVACY in page.words()
+    assert PRIVACY in page.text
 
 
 def test_pictures_are_the_callers_pixels(page, pictures):
@@ -167,7 +131,7 @@ def test_what_is_no_picture_is_refused(picture, tiny):
 def test_pictures_are_optional(tiny):
     page = Page(render_html(tiny(pooled={"a": 1})))
     assert page.all("img") == []
-    assert PRIVACY not in page.words()
+    assert PRIVACY not in page.text
     assert not [a for a in page.all("a") if a["href"] == "#pictures"]
 
 
@@ -197,7 +161,7 @@ def test_hostile_names_are_only_text(hostile, pictures):
     tags = {tag for tag, _ in page.elements}
     assert not tags & {"script", "b", "i", "u"}
     assert all(image["src"].startswith("data:image/png") for image in page.all("img"))
-    words = page.words()
+    words = page.text
     assert "<script>alert(1)</script>" in words
     assert "{{ 7*7 }}" in words
     assert "</td><b>m</b>|x" in words
@@ -219,7 +183,7 @@ def test_every_kind_of_report_renders(tiny):
 def test_what_became_of_a_silent_site_is_said(tiny):
     made = tiny(pooled={"a": 8})
     silent = SiteSummary(site="b", state="silent", message="no answer for 10 min")
-    words = Page(render_html(replace(made, sites=[made.sites[0], silent]))).words()
+    words = Page(render_html(replace(made, sites=[made.sites[0], silent]))).text
     assert "no answer for 10 min" in words
     assert "1 of 2" in words
 

@@ -1,0 +1,108 @@
+"""Flower's SuperExec at a site, whose ClientApps are forked from a process that has imported Flower already.
+
+Flower starts a process for each message, and that imports Flower: more than a second of a processor, for messages
+that are answered in a few milliseconds. So this process imports it once, and divides itself: its child becomes the
+SuperExec, and asks it over a socket for a ClientApp for each message. It has no threads, holds nothing open, and
+does nothing else; and none of our own code is in it, for that comes to a ClientApp in the bundle of its run.
+
+    python -P client/forking.py [arguments of flower-superexec]
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
+from flwr.supercore.cli.flower_superexec import flower_superexec
+from flwr.supercore.superexec.executor import subprocess_executor
+from flwr.supernode.cli import flwr_clientapp
+
+NAME = "flwr-clientapp"
+NEEDED = (
+    "cryptography.hazmat.primitives.asymmetric.ed25519",
+    "cryptography.hazmat.primitives.ciphers.aead",
+    "cryptography.hazmat.primitives.kdf.hkdf",
+    "psutil",
+    "safetensors",
+    "tomli_w",
+)
+"""What our ClientApp imports of others, beside Flower."""
+_PR_SET_NAME = 15
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> Callable[[], None]:
+    """Divide; return what this process is to do: in the child the SuperExec, in each of ours a ClientApp.
+
+    The caller calls it at the end of the program, so that it ends as Flower's own program does.
+    """
+    for module in NEEDED:
+        with suppress(ImportError):  # then it is the ClientApp that says so
+            importlib.import_module(module)
+    ours, theirs = socket.socketpair()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended
+    if os.fork() == 0:
+        ours.close()
+        return superexec(theirs)
+    theirs.close()
+    return serve(ours)
+
+
+def superexec(asks: socket.socket) -> Callable[[], None]:
+    """Return Flower's SuperExec, which asks for ClientApps instead of starting them."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    def started(command: list[str], **options: Any) -> subprocess.Popen[bytes] | None:
+        if command[0] != NAME:
+            return subprocess.Popen(command, **options)
+        asks.sendall(json.dumps(command).encode() + b"\n")
+        return None
+
+    subprocess_executor.__dict__["subprocess"] = SimpleNamespace(Popen=started, DEVNULL=subprocess.DEVNULL)
+    sys.argv[0] = "flower-superexec"
+    run: Callable[[], None] = flower_superexec
+    return run
+
+
+def serve(asked: socket.socket) -> Callable[[], None]:
+    """Fork a ClientApp for each command line that comes, until the SuperExec is gone; return what to do then."""
+    with asked, asked.makefile() as lines:
+        for line in lines:
+            try:
+                child = os.fork()
+            except OSError:  # no memory, or too many processes: Flower gives the message up when its time is over
+                traceback.print_exc()
+                continue
+            if child == 0:
+                return clientapp(json.loads(line))
+    return lambda: None
+
+
+def clientapp(command: list[str]) -> Callable[[], None]:
+    """Return Flower's ClientApp for one message."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _prctl(_PR_SET_NAME, ctypes.create_string_buffer(NAME.encode()))
+    sys.argv = command
+    run: Callable[[], None] = flwr_clientapp
+    return run
+
+
+def _prctl(option: int, value: Any) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    main()()
