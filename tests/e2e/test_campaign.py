@@ -311,7 +311,10 @@ def test_an_interrupted_run_is_stopped_and_its_end_is_written_down(federation):
         # Where the tests run in the background of a shell, Ctrl-C is ignored, and that would be inherited.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    time.sleep(5)
+    until = time.monotonic() + 60
+    while not federation.home.journal.last(campaign.key, "started"):
+        assert time.monotonic() < until
+        time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said

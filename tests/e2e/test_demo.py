@@ -70,7 +70,7 @@ def test_an_interrupted_demo_leaves_no_process_behind(tmp_path, number):
 
     process.send_signal(number)
 
-    assert process.wait(60) == 130, (tmp_path / "log").read_text()
+    assert process.wait(120) == 130, (tmp_path / "log").read_text()
     assert "interrupted" in (tmp_path / "log").read_text()
     assert "Traceback" not in (tmp_path / "log").read_text()
     assert not processes_of(folder)

@@ -43,7 +43,7 @@ def assert_plain_bits(federation, campaign, sites) -> None:
 
 
 def test_a_drop_out_and_a_killed_coordinator_change_no_bit_of_what_is_left(federation):
-    campaign = federation.campaign(privacy="secure-sum", minimum_sites=2, patience_seconds=10, deliver=True)
+    campaign = federation.campaign(privacy="secure-sum", minimum_sites=2, patience_seconds=15, deliver=True)
     for name in SITES:
         adapting.run(federation.sites[name].joined())
     done = []
