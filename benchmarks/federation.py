@@ -84,7 +84,7 @@ class Meter:
         while not self._stop.wait(0.1):
             for process in psutil.Process().children(recursive=True):
                 try:
-                    line = " ".join(process.cmdline())
+                    line = " ".join([process.name(), *process.cmdline()])  # ClientApps are forked: a name only
                     status = Path(f"/proc/{process.pid}/status").read_text()
                 except (psutil.Error, OSError):
                     continue

@@ -16,28 +16,22 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from client import acceptance
-from client.data.settings import DataSettings, FolderData
+from client import acceptance, adaptation
+from client.adaptation import PROGRESS
 from client.outbox import Outbox
 from client.site import Joined
-from client.training.presets import MAX_CROPS
-from client.training.progress import Progress
-from client.training.tracking import Tracked
 from protos import faults, files
 from protos import messages_pb2 as pb
 from protos.errors import AdaptationError, OnebasinError, StorageError, UpdateRefusedError
 
-PROGRESS = "progress.json"
 PHASES = {"data": pb.PHASE_DATA, "adapt": pb.PHASE_ADAPT, "update": pb.PHASE_UPDATE}
 _SHOWN = ("phase", "step", "steps", "eta", "loss", "note", "coverage", "memory")
 STOP = 30.0
 """Seconds that the adapting process has to end when it is told to, until it is killed."""
-_INTERVAL = 0.5
-"""Seconds between two writings of progress.json."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +234,7 @@ def _work(joined: Joined) -> None:
     failure.unlink(missing_ok=True)
     try:
         _ = joined.site.signing_key  # a passphrase is asked for now, and not after days of training
-        _adapt(joined)
+        adaptation.adapt(joined)
     except OnebasinError as error:
         tensor = error.tensor if isinstance(error, UpdateRefusedError) else ""
         files.write(failure, json.dumps({"what": error.what, "fix": error.fix, "tensor": tensor}))
@@ -248,106 +242,6 @@ def _work(joined: Joined) -> None:
     except Exception as error:
         files.write(failure, json.dumps({"what": f"{type(error).__name__}: {error}", "fix": "see adapt.log"}))
         raise
-
-
-def _adapt(joined: Joined) -> None:
-    # PyTorch takes seconds to load; whoever only asks for the status need not wait for it.
-    import torch
-
-    from client.data.opening import open_feed
-    from client.tensors import load_state, raw_state
-    from client.training.adapt import adapt
-
-    settings, campaign = joined.site.settings, joined.campaign
-    training = settings.adapt
-    if training.encoder:
-        training = replace(training, encoder=str(joined.site.folder / training.encoder))
-    done = {"step": 0, "steps": settings.adapt.steps}
-    _write_progress(joined.folder, {"phase": "data", **done})
-    if settings.resources.threads:
-        torch.set_num_threads(settings.resources.threads)
-    report = _Reporter(joined.folder)
-    feed = open_feed(
-        _within(settings.data, training.memory),
-        joined.site.folder,
-        batch=settings.adapt.batch,
-        seed=settings.adapt.seed,
-        say=report.data,
-    )
-    adapted = adapt(
-        load_state(joined.base),
-        campaign.message.model,
-        campaign.message.classes,
-        feed,
-        training,
-        report,
-        joined.folder / "checkpoint.pt",
-        device=settings.resources.device,
-        logs=joined.folder / "tensorboard",
-        tracked=_tracked(joined),
-    )
-    _write_progress(joined.folder, {**done, "phase": "update", "step": settings.adapt.steps})
-    # One copy, whole: statistics belong to the parameters that they were gathered with.
-    Outbox(joined).store(raw_state(adapted.copy(campaign.rules.copy)))
-    (joined.folder / "checkpoint.pt").unlink(missing_ok=True)
-
-
-def _tracked(joined: Joined) -> Tracked | None:
-    """Return how the site's MLflow is to know this adaptation; None if the site has none."""
-    settings, campaign = joined.site.settings, joined.campaign
-    if not settings.tracking.mlflow:
-        return None
-    return Tracked(
-        settings.tracking,
-        name=f"{joined.site.name} {campaign.name}",
-        parameters={"model": campaign.message.model, **settings.adapt.identity()},
-        tags={
-            "site": joined.site.name,
-            "campaign": campaign.digest.hex(),
-            "base": campaign.message.base_digest.hex(),
-        },
-        file=joined.folder / "mlflow.json",
-    )
-
-
-def _within(data: DataSettings, memory: str) -> DataSettings:
-    """Return the data with crops as small as a memory preset wants them."""
-    largest = MAX_CROPS.get(memory)
-    if largest is not None and isinstance(data, FolderData) and data.crop > largest:
-        return replace(data, crop=largest)
-    return data
-
-
-class _Reporter:
-    """Keeps progress.json fresh. It is no closure, so that another process can have it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._written = 0.0
-
-    def __call__(self, progress: Progress) -> None:
-        self._write(asdict(progress), last=progress.step >= progress.steps)
-
-    def data(self, done: int, of: int) -> None:
-        """Say how many images were looked through before training."""
-        self._write({"phase": "data", "step": done, "steps": of}, last=done >= of)
-
-    def _write(self, values: dict[str, Any], *, last: bool) -> None:
-        now = time.monotonic()
-        if last or now - self._written > _INTERVAL:
-            self._written = now
-            _write_progress(self._folder, values)
-
-
-def _write_progress(folder: Path, values: dict[str, Any]) -> None:
-    path = folder / PROGRESS
-    # No fsync: after a crash an old progress is as good as a new one.
-    temporary = path.with_suffix(".tmp")
-    try:
-        temporary.write_text(json.dumps({**values, "pid": os.getpid(), "time": time.time()}))
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(f"can't write {path}: {error.strerror}", "free some space") from error
 
 
 def _read(joined: Joined, name: str) -> dict[str, Any]:

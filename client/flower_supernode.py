@@ -33,6 +33,7 @@ from protos.errors import FederationError, OnebasinError
 
 PROGRAM = "flower-supernode"
 SUPEREXEC = "flower-superexec"
+FORKING = "client.forking"
 TALKING = 10.0
 """Seconds after a message in which the next one is looked for often: one thing is asked after the other."""
 OFTEN = 0.5
@@ -137,7 +138,7 @@ def fork_apps(engine: ModuleType) -> None:
 
     def started(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
         if command[0] == SUPEREXEC:
-            command = [sys.executable, "-P", str(Path(__file__).with_name("forking.py")), *command[1:]]
+            command = [sys.executable, "-m", FORKING, *command[1:]]
         return subprocess.Popen(command, **options)
 
     engine.__dict__["subprocess"] = SimpleNamespace(Popen=started)

@@ -3,9 +3,10 @@
 Flower starts a process for each message, and that imports Flower: more than a second of a processor, for messages
 that are answered in a few milliseconds. So this process imports it once, and divides itself: its child becomes the
 SuperExec, and asks it over a socket for a ClientApp for each message. It has no threads, holds nothing open, and
-does nothing else; and none of our own code is in it, for that comes to a ClientApp in the bundle of its run.
+does nothing else. The bundle of a run is loaded in the ClientApp; what it imports, the onebasin that is installed
+here, is here already.
 
-    python -P client/forking.py [arguments of flower-superexec]
+    python -m client.forking [arguments of flower-superexec]
 """
 
 from __future__ import annotations
@@ -29,15 +30,8 @@ from flwr.supercore.superexec.executor import subprocess_executor
 from flwr.supernode.cli import flwr_clientapp
 
 NAME = "flwr-clientapp"
-NEEDED = (
-    "cryptography.hazmat.primitives.asymmetric.ed25519",
-    "cryptography.hazmat.primitives.ciphers.aead",
-    "cryptography.hazmat.primitives.kdf.hkdf",
-    "psutil",
-    "safetensors",
-    "tomli_w",
-)
-"""What our ClientApp imports of others, beside Flower."""
+NEEDED = ("client.client_app", "httpcore", "cryptography.hazmat.primitives.ciphers.aead")
+"""What a ClientApp imports, beside Flower, to answer most messages. PyTorch is left to those that need it."""
 _PR_SET_NAME = 15
 _PR_SET_PDEATHSIG = 1
 
@@ -48,7 +42,7 @@ def main() -> Callable[[], None]:
     The caller calls it at the end of the program, so that it ends as Flower's own program does.
     """
     for module in NEEDED:
-        with suppress(ImportError):  # then it is the ClientApp that says so
+        with suppress(Exception):  # then it is the ClientApp that says so
             importlib.import_module(module)
     ours, theirs = socket.socketpair()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended

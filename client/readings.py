@@ -12,7 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from client import adapting, stock
-from client.adapting import PHASES, PROGRESS
+from client.adaptation import PROGRESS
+from client.adapting import PHASES
 from client.site import Joined, Site
 from protos import campaign as campaigns
 from protos import messages_pb2 as pb

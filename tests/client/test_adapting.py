@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from client import adapting
+from client import adaptation, adapting
 from client.adapting import Status
 from client.answers import answer
 from client.data.settings import FolderData, ImageFolder, SceneData
@@ -136,7 +136,7 @@ def test_a_process_that_cannot_be_started_is_a_storage_error(joined, monkeypatch
     ],
 )
 def test_an_error_of_ours_is_kept_for_the_operator_and_raised(joined, monkeypatch, error, kept):
-    monkeypatch.setattr(adapting, "_adapt", lambda _: (_ for _ in ()).throw(error))
+    monkeypatch.setattr(adaptation, "adapt", lambda _: (_ for _ in ()).throw(error))
     with pytest.raises(type(error)):
         adapting.run(joined)
     assert json.loads((joined.folder / "failure.json").read_text()) == kept
@@ -144,7 +144,7 @@ def test_an_error_of_ours_is_kept_for_the_operator_and_raised(joined, monkeypatc
 
 
 def test_an_unexpected_error_is_kept_too(joined, monkeypatch):
-    monkeypatch.setattr(adapting, "_adapt", lambda _: {}["gone"])
+    monkeypatch.setattr(adaptation, "adapt", lambda _: {}["gone"])
     with pytest.raises(KeyError):
         adapting.run(joined)
     assert adapting.status(joined).message == "KeyError: 'gone'"
@@ -158,7 +158,7 @@ def test_running_while_it_runs_is_refused_and_no_failure_of_the_running_one(join
 
 def test_running_holds_the_lock_and_lets_it_go(joined, monkeypatch):
     seen = []
-    monkeypatch.setattr(adapting, "_adapt", lambda _: seen.append(adapting.status(joined).state))
+    monkeypatch.setattr(adaptation, "adapt", lambda _: seen.append(adapting.status(joined).state))
     adapting.run(joined)
     assert seen == ["adapting"]
     assert adapting.status(joined).state == "idle"
@@ -166,13 +166,13 @@ def test_running_holds_the_lock_and_lets_it_go(joined, monkeypatch):
 
 def test_a_lock_that_was_handed_over_is_not_inherited_by_workers(joined, held, monkeypatch):
     os.set_inheritable(held.fileno(), True)
-    monkeypatch.setattr(adapting, "_adapt", lambda _: None)
+    monkeypatch.setattr(adaptation, "adapt", lambda _: None)
     adapting.run(joined, held.fileno())
     assert not os.get_inheritable(held.fileno())
 
 
 def test_running_when_the_update_is_there_does_nothing(world, monkeypatch):
-    monkeypatch.setattr(adapting, "_adapt", lambda _: pytest.fail("it adapted again"))
+    monkeypatch.setattr(adaptation, "adapt", lambda _: pytest.fail("it adapted again"))
     adapting.run(world.joined("fog"))
 
 
@@ -193,7 +193,7 @@ def test_one_copy_is_sent_whole(tmp_path, monkeypatch, one_thread, copy):
         return adapted[0]
 
     monkeypatch.setattr(adapt_module, "adapt", noting)
-    monkeypatch.setattr(adapting, "Outbox", lambda _: SimpleNamespace(store=sent.append))
+    monkeypatch.setattr(adaptation, "Outbox", lambda _: SimpleNamespace(store=sent.append))
     save_file(build("tiny-resnet", 19).state_dict(), tmp_path / "base.safetensors")
     settings = SiteSettings(
         "fog",
@@ -206,7 +206,7 @@ def test_one_copy_is_sent_whole(tmp_path, monkeypatch, one_thread, copy):
     message = SimpleNamespace(model="tiny-resnet", classes=19)
     campaign = SimpleNamespace(message=message, rules=SimpleNamespace(copy=copy))
     joined = SimpleNamespace(site=site, campaign=campaign, folder=tmp_path, base=tmp_path / "base.safetensors")
-    adapting._adapt(joined)
+    adaptation.adapt(joined)
     (state,) = sent
     expected = getattr(adapted[0], copy)
     assert state.keys() == expected.keys()
@@ -221,12 +221,12 @@ def test_one_copy_is_sent_whole(tmp_path, monkeypatch, one_thread, copy):
 def test_the_smallest_memory_preset_makes_crops_smaller():
     images = ImageFolder("gta", "gta")
     large = FolderData(images, ImageFolder("cityscapes", "cityscapes", "train"), crop=1024)
-    assert adapting._within(large, "8GB").crop == 512
-    assert adapting._within(large, "16GB") is large
+    assert adaptation.within(large, "8GB").crop == 512
+    assert adaptation.within(large, "16GB") is large
     small = FolderData(images, images, crop=256)
-    assert adapting._within(small, "8GB") is small
+    assert adaptation.within(small, "8GB") is small
     scenes = SceneData("night")
-    assert adapting._within(scenes, "8GB") is scenes
+    assert adaptation.within(scenes, "8GB") is scenes
 
 
 # --------------------------------------------------------------------- stopping

@@ -9,7 +9,8 @@ from contextlib import closing
 import pytest
 
 from coordinator import journal as module
-from coordinator.journal import MIGRATIONS, Course, Journal, migrate
+from coordinator.journal import Course, Journal
+from coordinator.schema import MIGRATIONS, migrate
 from protos.errors import JournalError, StorageError
 
 ONE, TWO = "1" * 64, "2" * 64

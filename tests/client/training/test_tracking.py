@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from client import adapting
+from client import adaptation
 from client.training import tracking
 from client.training.adapt import adapt
 from client.training.logbook import EVERY, Logbook
@@ -168,7 +168,7 @@ def test_the_logbook_gives_every_tenth_step_to_both(tmp_path):
 
 def test_by_default_nothing_is_sent_anywhere(world):
     site = next(iter(world.sites.values()))
-    assert adapting._tracked(site.joined(world.campaign.digest)) is None
+    assert adaptation.tracked(site.joined(world.campaign.digest)) is None
 
 
 def test_what_is_sent_names_the_site_the_campaign_and_the_numbers(world):
@@ -176,7 +176,7 @@ def test_what_is_sent_names_the_site_the_campaign_and_the_numbers(world):
     with site.settings_path.open("a") as file:
         file.write('\n[tracking]\nmlflow = "http://localhost:5000"\n')
     joined = type(site).open(site.folder).joined(world.campaign.digest)
-    found = adapting._tracked(joined)
+    found = adaptation.tracked(joined)
     assert found.name == "fog one"
     assert found.tags == {
         "site": "fog",
