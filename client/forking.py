@@ -12,7 +12,6 @@ here, is here already.
 from __future__ import annotations
 
 import ctypes
-import importlib
 import json
 import os
 import signal
@@ -21,17 +20,18 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
+import httpcore  # noqa: F401  # Flower imports it when it is needed, and so do we what follows
+from cryptography.hazmat.primitives.ciphers import aead  # noqa: F401
 from flwr.supercore.cli.flower_superexec import flower_superexec
 from flwr.supercore.superexec.executor import subprocess_executor
 from flwr.supernode.cli import flwr_clientapp
 
+from client import client_app  # noqa: F401  # what answers most messages; PyTorch is left to those that need it
+
 NAME = "flwr-clientapp"
-NEEDED = ("client.client_app", "httpcore", "cryptography.hazmat.primitives.ciphers.aead")
-"""What a ClientApp imports, beside Flower, to answer most messages. PyTorch is left to those that need it."""
 _PR_SET_NAME = 15
 _PR_SET_PDEATHSIG = 1
 
@@ -41,9 +41,6 @@ def main() -> Callable[[], None]:
 
     The caller calls it at the end of the program, so that it ends as Flower's own program does.
     """
-    for module in NEEDED:
-        with suppress(Exception):  # then it is the ClientApp that says so
-            importlib.import_module(module)
     ours, theirs = socket.socketpair()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended
     if os.fork() == 0:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from coordinator.arrivals import Arrival
 from protos import messages_pb2 as pb
 from protos import update_pb2
 from protos.errors import (
@@ -15,6 +15,9 @@ from protos.errors import (
     SignatureError,
     UpdateRefusedError,
 )
+
+if TYPE_CHECKING:  # it brings Flower, which commands that only look need not wait for
+    from coordinator.arrivals import Arrival
 
 
 class State(Enum):
