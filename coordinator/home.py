@@ -71,7 +71,7 @@ class SubmitSettings:
 
     """
 
-    at_once: int = 3
+    at_once: int = 2
     part_mebibytes: int = 48
 
 

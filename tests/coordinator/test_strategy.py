@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import random
+import re
 import shutil
 import sqlite3
 import time
@@ -66,7 +67,7 @@ def small_parts(world, at_once: int = 3) -> None:
     """Let every parameter be a part of its own."""
     path = world.home.settings_path
     path.write_text(path.read_text().replace("part_mebibytes = 48", "part_mebibytes = 0"))
-    path.write_text(path.read_text().replace("at_once = 3", f"at_once = {at_once}"))
+    path.write_text(re.sub(r"at_once = \d+", f"at_once = {at_once}", path.read_text()))
     world.home.__dict__.pop("settings", None)
 
 
