@@ -6,8 +6,8 @@ import gc
 import subprocess
 import sys
 import threading
-import time
 import weakref
+from types import SimpleNamespace
 
 from coordinator import flower_superlink, roster, superlink
 from protos.errors import FederationError
@@ -24,30 +24,47 @@ def test_it_is_flowers_program_with_flowers_arguments():
 class Request:
     """A request that holds itself, as those of the HTTP server do."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self) -> None:
         self.itself = self
-        self.body = b"\1" * size
 
 
-def test_bodies_in_cycles_are_collected_as_the_process_grows(monkeypatch):
+def test_requests_in_cycles_are_collected_as_the_process_grows(monkeypatch):
+    size = SimpleNamespace(rss=100 << 20)
+    looked = threading.Semaphore(0)
+
+    def memory_info() -> SimpleNamespace:
+        looked.release()
+        return SimpleNamespace(rss=size.rss)
+
+    def look(times: int = 3) -> None:
+        while looked.acquire(blocking=False):
+            pass
+        for _ in range(times):
+            assert looked.acquire(timeout=20)
+
     monkeypatch.setattr(flower_superlink, "EVERY", 0.01)
+    monkeypatch.setattr(flower_superlink.psutil, "Process", lambda: SimpleNamespace(memory_info=memory_info))
     stop = threading.Event()
     thread = threading.Thread(target=flower_superlink.collect, args=(stop,))
     gc.disable()
     try:
         thread.start()
-        time.sleep(0.1)
-        kept, small = Request(4 * flower_superlink.GROWTH), Request(1)
-        gone = weakref.ref(small)
-        del small
-        until = time.monotonic() + 10
-        while gone() is not None and time.monotonic() < until:
-            time.sleep(0.01)
+        look()
+        gone = weakref.ref(Request())
+        size.rss += flower_superlink.GROWTH  # not more than it may
+        look()
+        assert gone() is not None
+        size.rss += 1
+        look()
         assert gone() is None
-        assert kept.itself is kept
-        quiet = weakref.ref(Request(1))
-        time.sleep(0.2)
-        assert quiet() is not None  # nothing grew since, so nobody looks
+        quiet = weakref.ref(Request())  # nothing grew since, so nobody collects
+        look()
+        assert quiet() is not None
+        size.rss -= flower_superlink.GROWTH  # what was given back counts as room from now on
+        look()
+        size.rss += flower_superlink.GROWTH + 1
+        look()
+        assert quiet() is None
     finally:
         gc.enable()
         stop.set()
