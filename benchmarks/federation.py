@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -143,13 +142,7 @@ def federation(
         if plain:
             command[: command.index("--host")] = ["flower-superlink"]
         processes.start("superlink", command, environment(home.flower), folder / "superlink.log")
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            try:
-                socket.create_connection(("127.0.0.1", home.settings.control_port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.2)
+        superlink.wait(home, processes.check)
         for site, path in zip(sites, models, strict=True):
             (site.keys / "ca.crt").write_bytes((home.keys / "ca.crt").read_bytes())
             superlink.register(home, site.request())

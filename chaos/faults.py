@@ -248,7 +248,9 @@ def all_faults() -> dict[str, Fault]:
     found = [
         Fault("superlink", killing("superlink")),
         Fault("serverapp", killing("serverapp")),
+        Fault("superexec", killing("superexec")),
         Fault("supernode", killing("supernode", at_site=True)),
+        Fault("forking", killing("forking", at_site=True)),
         Fault("clientapp", killing("clientapp", at_site=True)),
         Fault("command", killing("command")),
         Fault("adapting", killing("adapting", at_site=True), adapts=True),

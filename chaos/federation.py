@@ -22,6 +22,7 @@ from coordinator import roster, superlink
 from coordinator.home import CampaignFolder, Home, SubmitSettings
 from coordinator.watching import run
 from onebasin.processes import Processes
+from protos.addresses import Address
 from protos.campaign import Rules
 from protos.programs import free_port
 
@@ -30,7 +31,7 @@ ABSENT = "delta"
 """A site that is registered but whose SuperNode never runs."""
 SUPERLINK = "superlink"
 LOOPBACK = "127.0.0.1"
-_UP = 60.0
+_LET_IN = 60.0
 _numbers = itertools.count(1)
 
 
@@ -71,7 +72,7 @@ class Federation:
     @property
     def port(self) -> int:
         """The port that sites connect to."""
-        return int(self.home.settings.fleet_address.rpartition(":")[2])
+        return Address.parse(self.home.settings.fleet_address).port
 
     def start_superlink(self) -> None:
         """Start the SuperLink as its operator does; it lets all approved sites in by itself."""
@@ -180,10 +181,10 @@ def federation(
             site = found.sites[name] = found.new_site(folder / name, name)
             roster.approve(home, site.request_path, site.request().fingerprint)
         found.start_superlink()
-        _wait(lambda: superlink.is_running(home), processes)
+        superlink.wait(home, processes.check)
         for name in sites:
             path = roster.folder_of(home, name) / "node-id"
-            _wait(path.exists, processes)
+            _wait_for(path, processes)
             found.start_node(name)
         yield found
 
@@ -192,8 +193,8 @@ def new_site(
     folder: Path, name: str, home: Home, *, passphrase: bytes | None = None, address: str | None = None
 ) -> Site:
     """Make a site with a handful of small images and three training steps."""
-    port = home.settings.fleet_address.rpartition(":")[2]
-    Site.init(folder, name, address=f"{address or LOOPBACK}:{port}", domain="night", passphrase=passphrase)
+    reached = Address.parse(home.settings.fleet_address)._replace(host=address or LOOPBACK)
+    Site.init(folder, name, address=str(reached), domain="night", passphrase=passphrase)
     path = folder / "site.toml"
     settings = tomllib.loads(path.read_text())
     settings["data"].update(source_images=8, target_images=8, evaluation_images=2, seed=len(name))
@@ -205,10 +206,10 @@ def new_site(
     return site
 
 
-def _wait(met: Callable[[], bool], processes: Processes) -> None:
-    until = time.monotonic() + _UP
-    while not met():
+def _wait_for(path: Path, processes: Processes) -> None:
+    until = time.monotonic() + _LET_IN
+    while not path.exists():
         processes.check()
         if time.monotonic() > until:
-            raise TimeoutError("the SuperLink did not come up")
+            raise TimeoutError(f"the SuperLink did not let {path.parent.name} in")
         time.sleep(0.1)

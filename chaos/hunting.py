@@ -14,7 +14,9 @@ import psutil
 ROLES = {
     "superlink": "coordinator.flower_superlink",
     "serverapp": "flwr-serverapp",
+    "superexec": "flower-superexec",
     "supernode": "client.flower_supernode",
+    "forking": "client.forking",
     "clientapp": "flwr-clientapp",
     "adapting": "onebasin site adapt",
     "command": "onebasin coordinator run",

@@ -4,6 +4,9 @@ Flower fetches the bundle of each run that it hears of, and has a gate of its ow
 in that gate: what is refused never reaches Flower's hands, so not a line of it is unpacked or run, and Flower
 itself answers the coordinator that the bundle is invalid.
 
+Two more things differ from Flower's own, and make a campaign of short messages quick: it looks for messages more
+often while the coordinator talks to this site, and its ClientApps are forked, by a SuperExec that is kept running.
+
     python -m client.flower_supernode SITE-FOLDER [arguments of flower-supernode]
 """
 
@@ -13,13 +16,12 @@ import hashlib
 import inspect
 import logging
 import math
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 from flwr.common.config import get_fab_config, get_metadata_from_config
@@ -29,10 +31,10 @@ from flwr.supernode import start_client_internal
 
 from client import acceptance
 from client.site import Site
+from protos import superexec
 from protos.errors import FederationError, OnebasinError
 
 PROGRAM = "flower-supernode"
-SUPEREXEC = "flower-superexec"
 FORKING = "client.forking"
 TALKING = 10.0
 """Seconds after a message in which the next one is looked for often: one thing is asked after the other."""
@@ -110,20 +112,12 @@ def install(gate: Gate, engine: ModuleType) -> None:
             "install the version of flwr that onebasin asks for",
         )
 
-    heard = -math.inf
-
     def pulled(**options: Any) -> Any:
-        nonlocal heard
         options["get_run"] = gate.runs(options["get_run"])
         options["get_fab"] = gate.bundles(options["get_fab"])
         options["trusted_entities"] = {_ACCEPTED: ""}  # or Flower would ask nobody
         options.update({name: _failing_at_the_end(options[name]) for name in _FETCHING})
-        # Flower itself waits for three seconds when there is nothing.
-        while (run_id := pull(**options)) is None and time.monotonic() - heard < TALKING:
-            time.sleep(OFTEN)
-        if run_id is not None:
-            heard = time.monotonic()
-        return run_id
+        return pull(**options)
 
     def verified(fab: Fab, trusted: dict[str, str]) -> bool:
         return fab.verifications.get(_LICENSE) == _ACCEPTED
@@ -131,17 +125,19 @@ def install(gate: Gate, engine: ModuleType) -> None:
     engine.__dict__.update(_pull_and_store_message=pulled, _verify_fab=verified)
 
 
-def fork_apps(engine: ModuleType) -> None:
-    """Have ClientApps forked instead of started, by a SuperExec of ours; where Flower starts none, do nothing."""
-    if not hasattr(engine, "subprocess"):
-        return
+def listen_often(engine: ModuleType) -> None:
+    """Have Flower look for the next message often for a while after each; else it looks every three seconds."""
+    pull, heard = engine._pull_and_store_message, -math.inf
 
-    def started(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        if command[0] == SUPEREXEC:
-            command = [sys.executable, "-m", FORKING, *command[1:]]
-        return subprocess.Popen(command, **options)
+    def pulled(**options: Any) -> Any:
+        nonlocal heard
+        while (run_id := pull(**options)) is None and time.monotonic() - heard < TALKING:
+            time.sleep(OFTEN)
+        if run_id is not None:
+            heard = time.monotonic()
+        return run_id
 
-    engine.__dict__["subprocess"] = SimpleNamespace(Popen=started)
+    engine.__dict__.update(_pull_and_store_message=pulled)
 
 
 def _failing_at_the_end(fetch: Callable[..., Any]) -> Callable[..., Any]:
@@ -166,7 +162,8 @@ def main() -> None:
     (program,) = entry_points(group="console_scripts", name=PROGRAM)
     run = program.load()
     install(Gate(folder), start_client_internal)
-    fork_apps(start_client_internal)
+    listen_often(start_client_internal)
+    superexec.keep(start_client_internal, log, (sys.executable, "-m", FORKING))
     sys.argv[0] = PROGRAM
     sys.exit(run())
 

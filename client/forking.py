@@ -11,7 +11,6 @@ here, is here already.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -30,10 +29,9 @@ from flwr.supercore.superexec.executor import subprocess_executor
 from flwr.supernode.cli import flwr_clientapp
 
 from client import client_app  # noqa: F401  # what answers most messages; PyTorch is left to those that need it
+from protos import linux
 
 NAME = "flwr-clientapp"
-_PR_SET_NAME = 15
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> Callable[[], None]:
@@ -53,7 +51,7 @@ def main() -> Callable[[], None]:
 def superexec(asks: socket.socket) -> Callable[[], None]:
     """Return Flower's SuperExec, which asks for ClientApps instead of starting them."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    linux.end_with_parent()
 
     def started(command: list[str], **options: Any) -> subprocess.Popen[bytes] | None:
         if command[0] != NAME:
@@ -84,15 +82,10 @@ def serve(asked: socket.socket) -> Callable[[], None]:
 def clientapp(command: list[str]) -> Callable[[], None]:
     """Return Flower's ClientApp for one message."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    _prctl(_PR_SET_NAME, ctypes.create_string_buffer(NAME.encode()))
+    linux.call_this_process(NAME)
     sys.argv = command
     run: Callable[[], None] = flwr_clientapp
     return run
-
-
-def _prctl(option: int, value: Any) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ is let in. A key that was never registered looks the same from here; that is why
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
@@ -23,7 +22,7 @@ from typing import NoReturn
 from client import unlocking
 from client.client_app import SITE_FOLDER
 from client.site import Site
-from protos import logpump, logs, validity
+from protos import linux, logpump, logs, validity
 from protos.errors import ConfigurationError, FederationError
 from protos.programs import environment, free_port
 
@@ -33,7 +32,6 @@ _PAUSE = 5.0
 _GRACE = 10.0
 _REFUSED = "305"  # Flower's exit code: the SuperLink does not know this key, or still holds its last connection
 _EXIT_CODE = re.compile(rb"Exit Code: (\d+)")
-_PR_SET_PDEATHSIG = 1
 _RENEW = "ask the coordinator for a new welcome file, and: onebasin site join"
 
 
@@ -117,7 +115,7 @@ def _run(arguments: list[str], env: dict[str, str], handed: tuple[int, ...]) -> 
         stderr=subprocess.STDOUT,
         start_new_session=True,
         pass_fds=handed,
-        preexec_fn=_die_with_parent,  # only a system call in there
+        preexec_fn=linux.end_with_parent,  # nobody would watch it any more
     )
 
     def pass_on() -> None:
@@ -154,9 +152,3 @@ def _run(arguments: list[str], env: dict[str, str], handed: tuple[int, ...]) -> 
         reader.join(1.0)
         signal.signal(signal.SIGTERM, before)
     return process.returncode, reasons[-1] if reasons else ""
-
-
-def _die_with_parent() -> None:
-    """Let the kernel end the SuperNode if this process is killed: nobody would watch it any more."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

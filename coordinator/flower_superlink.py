@@ -1,4 +1,4 @@
-"""Flower's SuperLink, with its garbage collected as it grows, and the approved sites registered.
+"""Flower's SuperLink, with its garbage collected as it grows, the approved sites registered, its SuperExec kept.
 
 Its HTTP server leaves the body of each request in a reference cycle, and these are megabytes. Python's collector
 counts objects, not bytes: it would let hundreds of megabytes pile up before it looks.
@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 import time
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -24,7 +25,7 @@ import psutil
 
 from coordinator import roster, superlink
 from coordinator.home import Home
-from protos import logpump, logs
+from protos import logpump, logs, superexec
 from protos.errors import OnebasinError
 
 PROGRAM = "flower-superlink"
@@ -41,6 +42,8 @@ def main() -> None:
     (program,) = entry_points(group="console_scripts", name=PROGRAM)
     run = program.load()
     sys.argv[0] = PROGRAM
+    engine = import_module("flwr.superlink.cli.flower_superlink")  # a function has the same name there
+    superexec.keep(engine, logging.getLogger("onebasin.coordinator"))
     gc.collect()
     gc.freeze()
     threading.Thread(target=collect, args=(threading.Event(),), name="gc", daemon=True).start()

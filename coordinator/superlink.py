@@ -6,6 +6,8 @@ import json
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import tomli_w
@@ -17,12 +19,14 @@ from protos import code, files
 from protos.addresses import Address
 from protos.enrolment import Request
 from protos.errors import ConfigurationError, FederationError
-from protos.programs import environment
+from protos.programs import environment, listening
 
 CONNECTION = "coordinator"
 """The name of the connection in Flower's configuration."""
 HOME = "ONEBASIN_COORDINATOR"
 """The environment variable that tells the SuperLink's program the coordinator's folder."""
+_UP = 60.0
+"""Seconds that the SuperLink may take to come up."""
 
 
 def superlink_command(home: Home) -> list[str]:
@@ -90,11 +94,26 @@ def unregister(home: Home, site: str) -> None:
 
 def is_running(home: Home) -> bool:
     """Tell whether this coordinator's SuperLink is up."""
-    try:
-        socket.create_connection(("127.0.0.1", home.settings.control_port), timeout=2).close()
-    except OSError:
-        return False
-    return True
+    return listening(home.settings.control_port)
+
+
+def wait(home: Home, check: Callable[[], None]) -> None:
+    """Wait until this coordinator's SuperLink is up, for a minute at most.
+
+    Args:
+        home: The coordinator.
+        check: Called meanwhile; raises an error if waiting is in vain.
+
+    Raises:
+        FederationError: It did not come up.
+
+    """
+    until = time.monotonic() + _UP
+    while not is_running(home):
+        check()
+        if time.monotonic() > until:
+            raise FederationError(f"the SuperLink did not come up within {_UP:.0f} s", "see its log")
+        time.sleep(0.1)
 
 
 def submit(folder: CampaignFolder) -> str:

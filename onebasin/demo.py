@@ -8,7 +8,6 @@ SuperNodes, one run.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import threading
 import time
@@ -33,14 +32,12 @@ from onebasin.processes import Processes, interruptible
 from onebasin.progress import Screen
 from protos import files
 from protos.campaign import Rules
-from protos.errors import ConfigurationError, FederationError
+from protos.errors import ConfigurationError
 from protos.programs import environment, free_port
 
 DOMAINS = ("clear", "dusty", "adverse", "night")
 NAME = "demo"
 _QUICK = {"steps": 8, "source_images": 16, "target_images": 16, "evaluation_images": 8}
-_LINK_TIME = 60.0
-"""Seconds that the SuperLink may take to come up."""
 
 
 def run_demo(folder: Path | None, *, quick: bool, seed: int) -> Path:
@@ -112,25 +109,12 @@ def _start(processes: Processes, home: Home, sites: list[Site], folder: Path) ->
     superlink.write_connection(home)
     command = superlink.superlink_command(home)
     processes.start("the SuperLink", command, environment(home.flower), logs / "superlink.log")
-    _wait_for(home.settings.control_port, processes)
+    superlink.wait(home, processes.check)
     for site in sites:
         superlink.register(home, site.request())
         command = [sys.executable, "-m", "onebasin", "site", "supernode", str(site.folder)]
         processes.start(f"the SuperNode of {site.name}", command, os.environ, logs / f"supernode-{site.name}.log")
     processes.check()
-
-
-def _wait_for(port: int, processes: Processes) -> None:
-    until = time.monotonic() + _LINK_TIME
-    while time.monotonic() < until:
-        processes.check()
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
-    raise FederationError(f"the SuperLink did not come up within {_LINK_TIME:.0f} s", "see logs/superlink.log")
 
 
 def _join(site: Site, home: Home, campaign: CampaignFolder, base: Path) -> Joined:

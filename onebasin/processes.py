@@ -6,10 +6,8 @@ which a killed SuperNode started are found and ended.
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,9 +16,9 @@ from typing import Self
 
 import psutil
 
+from protos import linux
 from protos.errors import FederationError
 
-_PR_SET_CHILD_SUBREAPER = 36
 _GRACE = 5.0
 """Seconds between asking a process to end and killing it."""
 
@@ -33,8 +31,7 @@ class Processes:
         self._before: set[int] = set()
 
     def __enter__(self) -> Self:
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        linux.adopt_orphans()
         self._before = {child.pid for child in psutil.Process().children()}
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from typing import NamedTuple, Self
 
@@ -33,7 +34,7 @@ class Address(NamedTuple):
         """
         host, _, port = text.rpartition(":")
         host = host.strip("[]")
-        if not host or not port.isascii() or not port.isdigit() or int(port) >= _PORTS:
+        if not _is_host(host) or not re.fullmatch("[0-9]{1,5}", port) or int(port) >= _PORTS:
             raise ConfigurationError(f"{text!r} is no address", "write it as host:port")
         return cls(host, int(port))
 
@@ -50,3 +51,11 @@ class Address(NamedTuple):
 def bracketed(host: str) -> str:
     """Return a host as it stands in addresses: an IPv6 address has brackets."""
     return f"[{host}]" if ":" in host else host
+
+
+def _is_host(text: str) -> bool:
+    """Tell whether the system would look such a host up; it raises all kinds of errors about others."""
+    try:
+        return text.isprintable() and bool(text.encode("idna"))
+    except UnicodeError:
+        return False

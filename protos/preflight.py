@@ -182,8 +182,8 @@ def reachable(address: str, authority: Path, fix: str, *, name: str = "") -> Ite
         yield Finding("TLS", BAD, f"{address} shows another certificate: {error.verify_message}", fix)
     except ConfigurationError as error:
         yield Finding("reachable", BAD, error.what, error.fix)
-    except (OSError, UnicodeError) as error:
-        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    except OSError as error:
+        said = error.strerror or str(error)
         yield Finding(
             "reachable", BAD, f"{address}: {said}", "is it running, and does a firewall let this machine out?"
         )

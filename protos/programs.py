@@ -31,6 +31,15 @@ def environment(flower_home: Path) -> dict[str, str]:
     }
 
 
+def listening(port: int) -> bool:
+    """Tell whether something listens on a port of loopback."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
 def free_port() -> int:
     """Return a port of loopback that nobody listens on just now."""
     with socket.socket() as probe:

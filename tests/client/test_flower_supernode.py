@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 import types
 from types import SimpleNamespace
 
@@ -17,7 +15,7 @@ from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supernode import start_client_internal
 
 from client import flower_supernode
-from client.flower_supernode import Gate, fork_apps, install
+from client.flower_supernode import Gate, install, listen_often
 from protos import code
 from protos.errors import FederationError
 
@@ -199,45 +197,25 @@ def test_a_flower_that_fetches_code_in_another_way_is_not_started(world):
             install(Gate(world.sites["fog"].folder), engine)
 
 
-def test_its_superexec_is_the_one_that_forks(monkeypatch):
-    assert start_client_internal.subprocess is subprocess
-    engine = types.ModuleType("engine")
-    engine.subprocess = subprocess
-    fork_apps(engine)
-    started = []
-    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command))
-    engine.subprocess.Popen(["flower-superexec", "--insecure"])
-    engine.subprocess.Popen(["another", "--insecure"])
-    ours, other = started
-    assert ours == [sys.executable, "-m", "client.forking", "--insecure"]
-    assert other == ["another", "--insecure"]
-
-
-def test_a_flower_that_starts_no_superexec_is_left_alone():
-    engine = types.ModuleType("engine")
-    fork_apps(engine)
-    assert not hasattr(engine, "subprocess")
-
-
-def test_while_the_coordinator_talks_to_a_site_it_listens_more_often(world, monkeypatch):
+def test_while_the_coordinator_talks_to_a_site_it_listens_more_often(monkeypatch):
     now, asked, coming = [1000.0], [], {1000.0: 7, 1001.0: 7}
 
-    def pull(state, get_run, get_fab, trusted_entities, pull_object, confirm_message_received):
+    def pull(state):
+        assert state == "of Flower"
         asked.append(now[0])
         return coming.pop(now[0], None)
 
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    engine = SimpleNamespace(_pull_and_store_message=pull, _verify_fab=None)
-    install(Gate(world.sites["fog"].folder), engine)
+    engine = SimpleNamespace(_pull_and_store_message=pull)
+    listen_often(engine)
     monkeypatch.setattr(flower_supernode, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
-    names = ("state", "get_run", "get_fab", "trusted_entities", "pull_object", "confirm_message_received")
-    found = [engine._pull_and_store_message(**dict.fromkeys(names, print)) for _ in range(3)]
+    found = [engine._pull_and_store_message(state="of Flower") for _ in range(3)]
     assert found == [7, 7, None]
     assert asked[:4] == [1000.0, 1000.0, 1000.5, 1001.0]  # once, then until the second message came
     after = asked[4:]
     assert after == [1001.0 + flower_supernode.OFTEN * i for i in range(len(after))]
     assert after[-1] == 1001.0 + flower_supernode.TALKING
-    assert engine._pull_and_store_message(**dict.fromkeys(names, print)) is None
+    assert engine._pull_and_store_message(state="of Flower") is None
     assert asked[len(after) + 4 :] == [after[-1]]  # from now on Flower waits, for as long as it likes

@@ -12,6 +12,7 @@ import pytest
 
 from coordinator.home import CoordinatorSettings
 from protos import keyfiles
+from protos.addresses import Address
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
@@ -94,10 +95,10 @@ def test_the_variables_of_the_images_are_read_by_somebody():
 
 def test_the_port_is_the_one_that_a_coordinator_listens_on_by_itself(understood, tmp_path, onebasin_settings):
     settings = onebasin_settings(tmp_path / "made")
-    port = settings.fleet_address.rpartition(":")[2]
-    assert dict(stages()["coordinator"])["EXPOSE"] == port
+    port = Address.parse(settings.fleet_address).port
+    assert dict(stages()["coordinator"])["EXPOSE"] == str(port)
     assert isinstance(settings, CoordinatorSettings)
-    assert str(settings.control_port) != port
+    assert settings.control_port != port
 
 
 @pytest.fixture

@@ -25,7 +25,14 @@ def test_an_address_is_read_and_written_back(text, host, port, family):
     assert str(address) == text
 
 
-@pytest.mark.parametrize("text", ["", "9092", ":9092", "[]:9092", "host:", "host:65536", "host:x", "host:²"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "9092", ":9092", "[]:9092", "host:", "host:65536", "host:x", "host:²", "host:-1", "host: 1"),
+        "host:" + 5000 * "1",
+        *("a..b:1", 64 * "a" + ":1", "ho\x00st:1", "ho\nst:1"),
+    ],
+)
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(ConfigurationError, match="is no address") as refused:
         Address.parse(text)

@@ -16,4 +16,9 @@ def test_flowers_programs_are_found_beside_this_python_and_send_no_telemetry(tmp
 
 def test_a_free_port_can_be_listened_on():
     with socket.socket() as server:
-        server.bind(("127.0.0.1", programs.free_port()))
+        port = programs.free_port()
+        server.bind(("127.0.0.1", port))
+        assert not programs.listening(port)
+        server.listen()
+        assert programs.listening(port)
+    assert not programs.listening(port)

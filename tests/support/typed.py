@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from protos import programs
 from protos.closing import Closing
 
 
@@ -65,11 +65,6 @@ class Terminal(Closing):
 def wait_for(port: int) -> None:
     """Wait until something listens on a port."""
     until = time.monotonic() + 60
-    while time.monotonic() < until:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise TimeoutError(port)
+    while not programs.listening(port):
+        assert time.monotonic() < until, f"nothing listens on port {port}"
+        time.sleep(0.1)
