@@ -119,7 +119,7 @@ def class_ious_svg(report: Report, width: float = WIDE) -> str | None:
             axes.hlines(edges, 0, 100, color="#eef1f3", linewidth=0.6, zorder=0)
         figure.supxlabel("IoU, %", fontsize=9, color=MUTED)
         figure.legend(
-            handles=[Patch(color=colour, label=plain(name, 44)) for name, colour, _ in series],
+            handles=[Patch(color=colour, label=plain(name, 48)) for name, colour, _ in series],
             loc="outside upper left",
             ncols=1 if narrow else 3,
             columnspacing=1.4,
