@@ -17,7 +17,6 @@ import os
 import sys
 import threading
 import time
-from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -42,8 +41,7 @@ def main() -> None:
     (program,) = entry_points(group="console_scripts", name=PROGRAM)
     run = program.load()
     sys.argv[0] = PROGRAM
-    engine = import_module("flwr.superlink.cli.flower_superlink")  # a function has the same name there
-    superexec.keep(engine, logging.getLogger("onebasin.coordinator"))
+    superexec.keep(sys.modules[run.__module__], logging.getLogger("onebasin.coordinator"))
     gc.collect()
     gc.freeze()
     threading.Thread(target=collect, args=(threading.Event(),), name="gc", daemon=True).start()
