@@ -35,7 +35,7 @@ from client.site import Site
 from coordinator import superlink
 from coordinator.home import Home, SubmitSettings
 from coordinator.watching import run as run_campaign
-from onebasin.processes import Processes
+from onebasin.processes import Processes, interruptible
 from protos.campaign import Rules
 from protos.programs import environment, free_port
 from protos.tensorfile import write_arrays
@@ -235,7 +235,7 @@ def main() -> None:
     console = Console(width=130)
     console.print(describe(), highlight=False)
     found: dict[int, dict[str, Measured]] = {}
-    with tempfile.TemporaryDirectory() as name:
+    with interruptible(), tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         base = model(folder, "base", options.parameters, options.layers, 0)
         models = [

@@ -30,6 +30,7 @@ from flwr.supernode.cli import flwr_clientapp
 
 from client import client_app  # noqa: F401  # what answers most messages; PyTorch is left to those that need it
 from protos import linux
+from protos.joining import join_once
 
 NAME = "flwr-clientapp"
 
@@ -83,6 +84,7 @@ def clientapp(command: list[str]) -> Callable[[], None]:
     """Return Flower's ClientApp for one message."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     linux.call_this_process(NAME)
+    join_once()
     sys.argv = command
     run: Callable[[], None] = flwr_clientapp
     return run

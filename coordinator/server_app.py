@@ -12,6 +12,7 @@ from coordinator.home import CampaignFolder, Home
 from coordinator.strategy import OneShotMerge
 from protos import faults
 from protos.errors import OnebasinError
+from protos.joining import join_once
 
 CAMPAIGN_FOLDER = "campaign-folder"
 """The run configuration's key that says where the campaign is."""
@@ -27,6 +28,7 @@ def main(grid: Grid, context: Context) -> None:
     first, and an error is raised again so that Flower's own status says so too.
     """
     logging.getLogger("onebasin").setLevel(logging.INFO)
+    join_once()
     path = Path(str(context.run_config[CAMPAIGN_FOLDER]))
     folder = CampaignFolder(Home.open(path.parent.parent), path)
     with folder.alone():
