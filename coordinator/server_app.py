@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 from flwr.app import Context
@@ -12,7 +13,7 @@ from coordinator.home import CampaignFolder, Home
 from coordinator.strategy import OneShotMerge
 from protos import faults
 from protos.errors import OnebasinError
-from protos.joining import join_once
+from protos.joining import join_once, one_at_a_time
 
 CAMPAIGN_FOLDER = "campaign-folder"
 """The run configuration's key that says where the campaign is."""
@@ -29,6 +30,7 @@ def main(grid: Grid, context: Context) -> None:
     """
     logging.getLogger("onebasin").setLevel(logging.INFO)
     join_once()
+    one_at_a_time(sys.modules[type(grid).__module__])
     path = Path(str(context.run_config[CAMPAIGN_FOLDER]))
     folder = CampaignFolder(Home.open(path.parent.parent), path)
     with folder.alone():

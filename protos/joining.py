@@ -1,14 +1,20 @@
-"""Joining the chunks in which Flower moves an array, once.
+"""Putting arrays that arrive together with little memory.
 
-Flower adds them to a bytearray that grows, and then copies that: for a moment the array is in memory three times,
-with its chunks. Here its pieces are only noted, and joined in one go.
+Flower moves an array in chunks. It adds them to a bytearray that grows, and then copies that: for a moment the
+array is in memory three times, with its chunks. Here its pieces are only noted, and joined in one go; and where
+several arrive at the same time, one is put together after the other.
 """
 
 from __future__ import annotations
 
-from typing import Self
+import threading
+from types import ModuleType
+from typing import Any, Self
 
 from flwr.app.message import array
+
+INFLATE = "inflate_object_from_contents"
+"""What Flower puts a message together with."""
 
 
 class Pieces:
@@ -28,3 +34,21 @@ class Pieces:
 def join_once() -> None:
     """Have arrays that arrive in this process joined so."""
     vars(array)["bytearray"] = Pieces
+
+
+def one_at_a_time(engine: ModuleType) -> None:
+    """Have a module of Flower's, which pulls messages, put one together after the other, whatever the thread.
+
+    Args:
+        engine: The module; where it puts none together, nothing is done.
+
+    """
+    inflate, alone = getattr(engine, INFLATE, None), threading.Lock()
+    if inflate is None:
+        return
+
+    def inflated(*args: Any, **options: Any) -> Any:
+        with alone:
+            return inflate(*args, **options)
+
+    vars(engine)[INFLATE] = inflated

@@ -1,9 +1,17 @@
-"""Arrays that arrive are joined once: the same bytes, in less memory."""
+"""Arrays that arrive are joined once, one after the other: the same bytes, in less memory."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+
+from flwr.superlink.grid import http_grid
+
+from protos import joining
 
 PROGRAM = """
 import sys, tracemalloc
@@ -34,3 +42,32 @@ def peak(how: str) -> float:
 
 def test_an_array_that_is_joined_once_needs_less_memory_and_is_the_same():
     assert peak("once") < 2.1 < 2.4 < peak("as Flower does")
+
+
+def test_the_module_that_pulls_messages_puts_them_together_as_expected():
+    assert callable(vars(http_grid)[joining.INFLATE])
+    assert http_grid.HttpGrid.__module__ == http_grid.__name__
+
+
+def test_messages_that_arrive_together_are_put_together_one_after_the_other():
+    engine, inside, most = ModuleType("engine"), threading.Semaphore(0), []
+
+    def inflate(name: str, contents: dict[str, bytes]) -> bytes:
+        inside.release()
+        time.sleep(0.02)
+        most.append(inside._value)
+        inside.acquire()
+        return contents[name]
+
+    vars(engine)[joining.INFLATE] = inflate
+    joining.one_at_a_time(engine)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: vars(engine)[joining.INFLATE](str(i), {str(i): bytes([i])}), range(8)))
+    assert found == [bytes([i]) for i in range(8)]
+    assert most == [1] * 8
+
+
+def test_a_flower_that_puts_none_together_is_left_alone():
+    engine = ModuleType("engine")
+    joining.one_at_a_time(engine)
+    assert not hasattr(engine, joining.INFLATE)
