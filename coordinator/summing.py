@@ -10,31 +10,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from flwr.app import Message
 
+from coordinator import summed
 from coordinator.arrivals import MaskedArrival
 from coordinator.attempt import Attempt
 from coordinator.courier import Answer, Courier, kind_of
 from coordinator.home import CampaignFolder
 from coordinator.members import Member, State, refusal
-from coordinator.merge.state import write_sum
-from coordinator.merge.sums import BlockSum
 from coordinator.pacing import pause
 from protos import messages_pb2 as pb
-from protos import regions, signing
+from protos import signing
 from protos.assembly import parts
-from protos.digest import sha256
 from protos.errors import ModelFileError, QuorumError, SecureSumError, SignatureError, UpdateRefusedError
 from protos.manifest import Manifest
 from protos.securesum.coordinator import Confirming, Masking, Revealing
-from protos.securesum.layout import Vector, layout, specs
-from protos.securesum.total import MaskedSum, Read
-from protos.securesum.wide import WORD, Words
-from protos.statistics import StatisticSums
-from protos.tensorfile import TensorFile
+from protos.securesum.layout import layout, specs
 from protos.update_pb2 import Signed
 
 ATTEMPTS = 3
@@ -308,12 +301,7 @@ class Summing:
         attempt = self._attempt
         named = {site: signing.digest(attempt.masked[site]) for site in attempt.survivors}
         began = time.monotonic()
-        with ExitStack() as opened:
-            files = [opened.enter_context(self._file(site)) for site in attempt.survivors]
-            total = MaskedSum(self._vectors, list(map(_reader, files)), attempt.masks or ())
-            digests, sites = (digest.hex() for digest in named.values()), regions.tokens(self.campaign, named)
-            term = Summed(total, frozenset(digests), sites)
-            write_sum(self.folder.state, self._base, self.campaign.message.base_digest, [(1, term)])
+        summed.write(self.folder, self._base, self._vectors, attempt.masks or (), named)
         seconds = round((time.monotonic() - began) / len(named), 3)  # each one's share: they are folded at once
         for member in self._members.values():
             if member.site in named:
@@ -326,9 +314,6 @@ class Summing:
                 self.events.note("missing", member.site, message=member.reason)
         self.done = True
 
-    def _file(self, site: str) -> TensorFile:
-        return TensorFile(MaskedArrival.file_in(self.folder.arrivals / site))
-
     def _checked(self) -> bool:
         """Look through the masked values of an earlier run; false if another attempt had to be begun.
 
@@ -339,13 +324,7 @@ class Summing:
         attempt = self._attempt
         for site in attempt.masked:
             try:
-                with self._file(site) as file:
-                    for vector in attempt.statement(site).vectors:
-                        if sha256(file.chunks(vector.key)) != vector.sha256:
-                            raise ModelFileError(
-                                f"{file.path} is not what site {site} sent: {vector.key} is damaged",
-                                "restore it from a copy, or create a new campaign: sites reveal their shares once",
-                            )
+                summed.check(self.folder, site, attempt.statement(site))
             except ModelFileError as error:
                 if isinstance(attempt.stage, Revealing):
                     raise
@@ -383,38 +362,6 @@ class Summing:
         return "; ".join(member.reason for member in self._members.values() if member.reason)
 
 
-def _reader(file: TensorFile) -> Read:
-    def read(vector: Vector, start: int, stop: int) -> Words:
-        return file.read(vector.key, start * vector.width, stop * vector.width).view(WORD)
-
-    return read
-
-
 def _is_in(request: pb.Request, requests: Sequence[pb.Request]) -> bool:
     """Tell whether it is one of these very requests; another may ask the same."""
     return any(one is request for one in requests)
-
-
-class Summed:
-    """The unmasked sum as a term of the merge.
-
-    Args:
-        total: The sum.
-        digests: What the updates in it are named by.
-        sites: The tokens of the sites that they are of.
-
-    """
-
-    def __init__(self, total: MaskedSum, digests: frozenset[str], sites: frozenset[str]) -> None:
-        self._total = total
-        self.models = total.models
-        self.digests = digests
-        self.sites = sites
-
-    def add(self, name: str, start: int, stop: int, to: BlockSum, weight: int) -> None:
-        """Add elements of a parameter to a sum of them; raises as `MaskedSum.parameter`."""
-        to.add_ints(self._total.parameter(name, start, stop), weight)
-
-    def statistics(self, layer: str) -> StatisticSums:
-        """Return a layer's sums; raises as `MaskedSum.statistics`."""
-        return self._total.statistics(layer)
