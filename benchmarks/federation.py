@@ -33,7 +33,8 @@ from client import acceptance, supernode
 from client.outbox import Outbox
 from client.site import Site
 from coordinator import superlink
-from coordinator.home import Home, SubmitSettings
+from coordinator.home import Home
+from coordinator.settings import SubmitSettings
 from coordinator.watching import run as run_campaign
 from onebasin.processes import Processes, interruptible
 from protos.campaign import Rules

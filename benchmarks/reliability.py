@@ -40,7 +40,8 @@ from chaos.table import table as fault_table
 from chaos.wire import Weather
 from client.outbox import Outbox
 from coordinator import roster
-from coordinator.home import Home, SubmitSettings
+from coordinator.home import Home
+from coordinator.settings import SubmitSettings
 from onebasin.processes import Processes
 from protos.programs import free_port
 

@@ -31,7 +31,8 @@ from client.outbox import Outbox
 from client.site import Site
 from coordinator.arrivals import Arrival
 from coordinator.folding import fold
-from coordinator.home import Home, SubmitSettings
+from coordinator.home import Home
+from coordinator.settings import SubmitSettings
 from protos import letters
 from protos import messages_pb2 as pb
 from protos.assembly import parts

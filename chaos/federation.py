@@ -19,7 +19,9 @@ import tomli_w
 from client import acceptance, base
 from client.site import Joined, Site
 from coordinator import roster, superlink
-from coordinator.home import CampaignFolder, Home, SubmitSettings
+from coordinator.campaign_folder import CampaignFolder
+from coordinator.home import Home
+from coordinator.settings import SubmitSettings
 from coordinator.watching import run
 from onebasin.processes import Processes
 from protos.addresses import Address

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos.federation import SITES, SUPERLINK, Federation
-from coordinator.home import CampaignFolder
+from coordinator.campaign_folder import CampaignFolder
 
 PAUSE = 2.0
 """Seconds until something is started again; systemd's ``RestartSec``."""

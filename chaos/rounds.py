@@ -23,7 +23,7 @@ from chaos.models import random_model, write_base
 from chaos.wire import Wire
 from client.outbox import Outbox
 from coordinator import superlink
-from coordinator.home import CampaignFolder
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.merge.midpoint import pooled_statistics, write_midpoint
 from coordinator.merge.state import MergeState, Term, Update, write_sum
 from coordinator.merging import MODEL, last_receipt

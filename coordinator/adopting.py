@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from coordinator.asking import Asking, Held
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.courier import Courier
-from coordinator.home import CampaignFolder
 from coordinator.members import Member
 from coordinator.merging import RECEIPT
 from protos import boundary, files

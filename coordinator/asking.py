@@ -18,8 +18,8 @@ from pathlib import Path
 
 from flwr.app import Message
 
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.courier import Answer, Courier, kind_of
-from coordinator.home import CampaignFolder
 from coordinator.members import Member, State, refusal
 from coordinator.merging import MODEL, midpoint_digest
 from coordinator.pacing import pause

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from flwr.app import Message
 
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.courier import Answer, Courier, kind_of
-from coordinator.home import CampaignFolder
 from coordinator.members import Member, State, refusal
 from coordinator.pacing import pause
 from protos import messages_pb2 as pb

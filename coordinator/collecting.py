@@ -11,10 +11,10 @@ from pathlib import Path
 from coordinator import attempt
 from coordinator.apart import check_apart
 from coordinator.arrivals import Arrival, clear, kept_header
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.courier import Answer, Courier, kind_of
 from coordinator.folding import Folding
 from coordinator.greeting import Greeted
-from coordinator.home import CampaignFolder
 from coordinator.members import Member, State, error_word, refusal, refusal_word
 from coordinator.merge.state import MergeState
 from coordinator.merging import last_receipt

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from coordinator.arrivals import Arrival
 from coordinator.asking import Asking, Held
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.courier import Courier
-from coordinator.home import CampaignFolder
 from coordinator.members import Member, State
 from coordinator.merge.midpoint import pooled_statistics
 from coordinator.merge.state import MergeState

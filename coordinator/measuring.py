@@ -6,8 +6,8 @@ Forward passes only, nothing is learned. What comes back is checked like an upda
 from __future__ import annotations
 
 from coordinator.asking import Asking, Held
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.courier import Courier
-from coordinator.home import CampaignFolder
 from coordinator.members import Member
 from coordinator.merging import Measured
 from protos import boundary, signing

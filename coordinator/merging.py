@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from coordinator import publishing
-from coordinator.home import CampaignFolder
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.members import Member, State
 from coordinator.merge.midpoint import pooled_statistics, write_midpoint
 from coordinator.merge.pooling import pool

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from coordinator.home import CampaignFolder
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.journal import Course, Standing
 from coordinator.members import State
 

@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from coordinator import overview
-from coordinator.home import CampaignFolder, Home
+from coordinator.campaign_folder import CampaignFolder
+from coordinator.home import Home
 from coordinator.journal import FILE, Course, Journal, Standing
 from coordinator.members import WORDS, State
 from coordinator.overview import Overview

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from coordinator.home import CampaignFolder
+from coordinator.campaign_folder import CampaignFolder
 from protos import receipts, signing
 from protos.receipts import Receipt
 

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from itertools import combinations
 
 from coordinator.arrivals import Arrival
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.evaluating import AVERAGED, Score
-from coordinator.home import CampaignFolder
 from coordinator.members import Member, State
 from coordinator.merge.distance import relative_distance, symmetric_kl
 from coordinator.merging import MODEL

@@ -9,7 +9,8 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from coordinator.home import CampaignFolder, Home
+from coordinator.campaign_folder import CampaignFolder
+from coordinator.home import Home
 from coordinator.strategy import OneShotMerge
 from protos import faults
 from protos.errors import OnebasinError

@@ -21,13 +21,13 @@ from coordinator import roster
 from coordinator.adopting import Acknowledging, Adopting
 from coordinator.arrivals import clear
 from coordinator.asking import Asking, Held
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.cancelling import Cancelling
 from coordinator.collecting import Collecting, Pace
 from coordinator.courier import Answer, Courier, kind_of
 from coordinator.evaluating import Evaluating
 from coordinator.folding import Folding
 from coordinator.greeting import Greeter
-from coordinator.home import CampaignFolder
 from coordinator.measuring import Measuring
 from coordinator.members import State
 from coordinator.merging import Measured, finish, merge, sets_for_sites

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from coordinator.arrivals import MaskedArrival
-from coordinator.home import CampaignFolder
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.merge.state import write_sum
 from coordinator.merge.sums import BlockSum
 from protos import regions

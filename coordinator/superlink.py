@@ -13,7 +13,8 @@ from typing import Any
 import tomli_w
 
 from coordinator import roster
-from coordinator.home import CampaignFolder, Home
+from coordinator.campaign_folder import CampaignFolder
+from coordinator.home import Home
 from coordinator.server_app import CAMPAIGN_FOLDER
 from protos import code, files
 from protos.addresses import Address

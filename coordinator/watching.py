@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from coordinator import superlink
-from coordinator.home import CampaignFolder
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.journal import Event
 from protos import faults, logs
 from protos.errors import CancelledError, ConfigurationError, FederationError, OnebasinError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from coordinator import publishing
 from coordinator.arrivals import Arrival, clear
-from coordinator.home import CampaignFolder
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.members import Member, State
 from coordinator.merge.region import update_term
 from coordinator.merge.state import MergeState, write_sum

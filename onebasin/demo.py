@@ -22,7 +22,8 @@ from rich.console import Console
 from client import acceptance, base, enrolment
 from client.site import Joined, Site
 from coordinator import roster, superlink
-from coordinator.home import CampaignFolder, Home
+from coordinator.campaign_folder import CampaignFolder
+from coordinator.home import Home
 from coordinator.report.format import from_json
 from coordinator.report.table import results_table
 from coordinator.report.write import write_report

@@ -15,7 +15,8 @@ from pathlib import Path
 from client import acceptance
 from client.outbox import Outbox
 from client.site import Joined, Site
-from coordinator.home import CampaignFolder, Home
+from coordinator.campaign_folder import CampaignFolder
+from coordinator.home import Home
 from coordinator.merge.state import MergeState, block_sums, statistic_sum
 from coordinator.merging import last_receipt
 from protos import regions, signing

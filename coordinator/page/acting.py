@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from coordinator.admitting import admit
-from coordinator.home import CampaignFolder
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.page import actions, looking
 from coordinator.page.access import LIFETIME, same
 from coordinator.page.desk import desk_of, form_of

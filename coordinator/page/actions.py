@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coordinator.home import CampaignFolder
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.page.jobs import Job, Jobs, Say
 from coordinator.receipted import MODEL, PROOFS, RECEIPT
 from protos import signing

@@ -29,7 +29,7 @@ from client.data.layouts import LAYOUTS
 from client.data.scenes import DOMAINS
 from client.settings import SiteSettings
 from client.training.presets import MEMORY, METHODS
-from coordinator.home import CoordinatorSettings
+from coordinator.settings import CoordinatorSettings
 from onebasin import cli
 from protos import keyfiles
 from protos.campaign import AT_DEADLINE, BUFFERS, PRIVACY, Rules

@@ -7,7 +7,9 @@ import pytest
 
 from coordinator import home as module
 from coordinator import watching
-from coordinator.home import CampaignFolder, Home, SubmitSettings
+from coordinator.campaign_folder import CampaignFolder
+from coordinator.home import Home
+from coordinator.settings import SubmitSettings
 from protos import campaign as campaigns
 from protos import signing
 from protos.campaign import Keys, Rules

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from coordinator import publishing, strategy, withdrawing
-from coordinator.home import CampaignFolder
+from coordinator.campaign_folder import CampaignFolder
 from coordinator.merge.state import MergeState
 from coordinator.merging import MODEL, last_receipt
 from coordinator.report.format import to_json

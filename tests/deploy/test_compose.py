@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from coordinator.home import CoordinatorSettings, Home
+from coordinator.home import Home
+from coordinator.settings import CoordinatorSettings
 from protos import keyfiles
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "compose"

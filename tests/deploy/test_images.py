@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from coordinator.home import CoordinatorSettings
+from coordinator.settings import CoordinatorSettings
 from protos import keyfiles
 from protos.addresses import Address
 

@@ -11,7 +11,7 @@ import pytest
 
 from client.settings import SiteSettings
 from client.site import Site
-from coordinator.home import CoordinatorSettings
+from coordinator.settings import CoordinatorSettings
 from protos.campaign import Rules
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -12,7 +12,8 @@ from random_models import Model, digest_of, manifest_of, random_model, save
 from client import acceptance
 from client.outbox import Outbox
 from client.site import Joined, Site
-from coordinator.home import CampaignFolder, Home
+from coordinator.campaign_folder import CampaignFolder
+from coordinator.home import Home
 from protos.audit import Anchor
 from protos.campaign import Campaign, Rules
 from protos.manifest import Manifest
