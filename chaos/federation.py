@@ -17,7 +17,8 @@ import psutil
 import tomli_w
 
 from client import acceptance, base
-from client.site import Joined, Site
+from client.joined import Joined
+from client.site import Site
 from coordinator import roster, superlink
 from coordinator.campaign_folder import CampaignFolder
 from coordinator.home import Home

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 
-from client.site import Joined, Site
+from client.joined import Joined
+from client.site import Site
 from protos import files
 from protos.errors import ConfigurationError, PolicyError
 

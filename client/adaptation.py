@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from client.data.settings import DataSettings, FolderData
+from client.joined import Joined
 from client.outbox import Outbox
-from client.site import Joined
 from client.training.presets import MAX_CROPS
 from client.training.progress import Progress
 from client.training.tracking import Tracked

@@ -22,8 +22,8 @@ from typing import IO, Any
 
 from client import acceptance, adaptation
 from client.adaptation import PROGRESS
+from client.joined import Joined
 from client.outbox import Outbox
-from client.site import Joined
 from protos import faults, files
 from protos import messages_pb2 as pb
 from protos.errors import AdaptationError, OnebasinError, StorageError, UpdateRefusedError

@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 
 from client.delivered import Delivered, ForbiddenError
+from client.joined import Joined
 from client.measuring import measured
 from client.outbox import Outbox
-from client.site import Joined
 from client.summing import Summing
 from protos import boundary, files, merged, receipts
 from protos import messages_pb2 as pb

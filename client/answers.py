@@ -14,10 +14,11 @@ from client import acceptance, adapting
 from client.adopting import adopt
 from client.delivered import Delivered, ForbiddenError, NotDeliveredError
 from client.freshness import StaleError
+from client.joined import Joined, check_base
 from client.measuring import measured
 from client.outbox import Outbox
 from client.settings import SCHEDULED
-from client.site import Joined, Site, check_base
+from client.site import Site
 from client.summing import Summing
 from protos import boundary, signing, update_pb2
 from protos import messages_pb2 as pb

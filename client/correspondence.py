@@ -14,7 +14,8 @@ from flwr.app import RecordDict
 from client.answers import RefusedRequestError, answer, reason_for, refused
 from client.delivered import NotDeliveredError
 from client.freshness import Taken
-from client.site import Joined, Site
+from client.joined import Joined
+from client.site import Site
 from protos import faults, flower, letters, logs, signing, update_pb2
 from protos import messages_pb2 as pb
 from protos.errors import ConfigurationError, OnebasinError, SignatureError, UpdateRefusedError

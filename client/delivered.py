@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from client.site import Joined
+from client.joined import Joined
 from protos import files, flower
 from protos import messages_pb2 as pb
 from protos.assembly import Assembly

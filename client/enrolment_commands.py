@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from client.site import Joined, Site
+    from client.joined import Joined
+    from client.site import Site
     from protos.campaign import Campaign
 
 SiteArgument = Annotated[Path, typer.Argument(help="The site's folder.", metavar="FOLDER")]
@@ -150,7 +151,7 @@ def _is_welcome(path: Path) -> bool:
 
 def _joined(site: Site, brings: list[Campaign], base: Path | None) -> list[Joined]:
     """Join what is new; a welcome may bring what was joined before, and campaigns of several bases."""
-    from client.site import Joined
+    from client.joined import Joined
     from protos.digest import short
     from protos.errors import BaseMismatchError
 

@@ -17,10 +17,10 @@ from client import evaluation, models
 from client.data import labels
 from client.data.opening import open_evaluation
 from client.delivered import Delivered, ForbiddenError
+from client.joined import Joined
 from client.measuring import measured
 from client.models.routed import RoutedModel
 from client.outbox import Outbox
-from client.site import Joined
 from client.tensors import load_state
 from protos import boundary, files
 from protos import messages_pb2 as pb

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from client.delivered import Delivered
-from client.site import Joined
+from client.joined import Joined
 from protos import files
 from protos.boundary import BatchNorm, Statistics
 from protos.errors import ModelFileError

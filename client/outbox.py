@@ -15,7 +15,7 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from client.site import Joined
+from client.joined import Joined
 from protos import boundary, faults, files, flower, regions, signing, updatefile
 from protos import update_pb2 as pb
 from protos.boundary import Array, BatchNorm

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from client import acceptance
 from client.data.settings import FolderData
-from client.site import Joined, Site, check_base
+from client.joined import Joined, check_base
+from client.site import Site
 from protos import preflight
 from protos.errors import ConfigurationError
 from protos.preflight import BAD, GOOD, UNCHECKED, WARNING, Finding

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from client.joined import Joined
 from client.outbox import Outbox
 from client.plain_words import leaves
-from client.site import Joined
 from client.summing import Summing
 from protos import dtypes, files, regions, securesum_pb2, signing, update_pb2
 from protos import messages_pb2 as pb

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from client import adapting, stock
 from client.adaptation import PROGRESS
 from client.adapting import PHASES
-from client.site import Joined, Site
+from client.joined import Joined
+from client.site import Site
 from protos import campaign as campaigns
 from protos import messages_pb2 as pb
 from protos import metrics

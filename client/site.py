@@ -10,7 +10,7 @@
     keys/agreement.pem            X25519, opens what is sent to the site
     keys/node, node.pub           Flower's SuperNode authentication
     keys/ca.crt                   the coordinator's certificate authority
-    campaigns/<12 digits>/        one per joined campaign, see `Joined`
+    campaigns/<12 digits>/        one per joined campaign, see `client.joined`
     campaigns/current             the digest of the campaign that was joined last
 """
 
@@ -27,15 +27,15 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from client import site_file
+from client.joined import Joined, check_base
 from client.settings import SiteSettings
 from protos import campaign as campaigns
 from protos import files, keyfiles, settings, signing
 from protos.audit import Audit
 from protos.campaign import Campaign
-from protos.digest import file_digest, short
+from protos.digest import short
 from protos.enrolment import Request, Welcome
-from protos.errors import BaseMismatchError, ConfigurationError, ModelFileError, StorageError
-from protos.tensorfile import TensorFile
+from protos.errors import ConfigurationError, StorageError
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,25 @@ class Site:
 
     def join_campaign(self, campaign: Campaign, base_file: Path, certificate: Path | None = None) -> Joined:
         """Join a campaign; see `join`."""
+        self._check_campaign(campaign)
+        joined = Joined(self, campaign)
+        check_base(base_file, campaign)
+        files.make_folder(joined.folder)
+        try:
+            _copy(base_file, joined.base)
+            if certificate is not None:
+                _copy(certificate, self.keys / "ca.crt")
+        except OSError as error:
+            joined.base.unlink(missing_ok=True)
+            raise StorageError(f"can't copy into {self.folder}: {error.strerror}", "free some space") from error
+        files.write(joined.folder / "campaign.binpb", campaign.payload)
+        files.write(self.folder / "campaigns" / "current", campaign.digest.hex())
+        base = campaign.message.base_digest.hex()
+        self.audit.note("joined", campaign=campaign.digest.hex(), name=campaign.name, base=base)
+        return joined
+
+    def _check_campaign(self, campaign: Campaign) -> None:
+        """Make sure that a campaign is of this site's coordinator, and lists this site by its own keys."""
         coordinator = self.coordinator()
         if coordinator is not None and campaign.message.coordinator_key != coordinator.message.coordinator_key:
             raise ConfigurationError(
@@ -244,21 +263,6 @@ class Site:
                 f"campaign {campaign.name} lists {self.name} as another coordinator's region, or as none",
                 "send the coordinator this region's request.json again, and have it lay the campaign down anew",
             )
-        joined = Joined(self, campaign)
-        check_base(base_file, campaign)
-        files.make_folder(joined.folder)
-        try:
-            _copy(base_file, joined.base)
-            if certificate is not None:
-                _copy(certificate, self.keys / "ca.crt")
-        except OSError as error:
-            joined.base.unlink(missing_ok=True)
-            raise StorageError(f"can't copy into {self.folder}: {error.strerror}", "free some space") from error
-        files.write(joined.folder / "campaign.binpb", campaign.payload)
-        files.write(self.folder / "campaigns" / "current", campaign.digest.hex())
-        base = campaign.message.base_digest.hex()
-        self.audit.note("joined", campaign=campaign.digest.hex(), name=campaign.name, base=base)
-        return joined
 
     def all_joined(self) -> list[Joined]:
         """List the campaigns that this site joined."""
@@ -309,40 +313,6 @@ class Site:
         return Joined(self, campaign)
 
 
-@dataclass(frozen=True)
-class Joined:
-    """A campaign that a site joined, with what the site keeps for it.
-
-    ::
-
-        campaign.binpb  base.safetensors
-        accepted.json   the operator's yes, see `client.acceptance`
-        progress.json  adapt.log  adapt.lock  checkpoint.pt  failure.json     of the adapting process
-        tensorboard/    its training logs, unless the settings forbid them
-        outbox/         the finished update, until it is merged
-        delivered/      models to be judged, until they are judged
-        pictures/       held-out images with predictions, for people at the site
-    """
-
-    site: Site
-    campaign: Campaign
-
-    @property
-    def folder(self) -> Path:
-        """Where it is kept."""
-        return self.site.folder / "campaigns" / short(self.campaign.digest)
-
-    @property
-    def is_region(self) -> bool:
-        """Whether it is a region that joined: a coordinator, with sums of its sites and no images of its own."""
-        return self.site.name in self.campaign.regions
-
-    @property
-    def base(self) -> Path:
-        """The site's copy of the base."""
-        return self.folder / "base.safetensors"
-
-
 def _openssh(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
 
@@ -350,24 +320,3 @@ def _openssh(key: ec.EllipticCurvePrivateKey) -> bytes:
 def _copy(source: Path, target: Path) -> None:
     if not (target.exists() and target.samefile(source)):
         shutil.copyfile(source, target)
-
-
-def check_base(path: Path, campaign: Campaign) -> None:
-    """Check that a file holds the base that a campaign names.
-
-    Raises:
-        BaseMismatchError: It is missing, damaged, or another model.
-
-    """
-    fix = "copy the base again from where the campaign came from"
-    try:
-        with TensorFile(path) as file:
-            digest = file_digest(file)
-    except ModelFileError as error:
-        raise BaseMismatchError(f"the base can't be read: {error.what}", fix) from error
-    if digest != campaign.message.base_digest:
-        raise BaseMismatchError(
-            f"{path} is model {short(digest)}, but campaign {campaign.name} starts from base "
-            f"{short(campaign.message.base_digest)}",
-            fix,
-        )

@@ -10,8 +10,9 @@ from typing import Any
 from rich.table import Table
 
 from client.adopting import RECEIPT, check_receipt
+from client.joined import Joined
 from client.outbox import Outbox
-from client.site import Joined, Site
+from client.site import Site
 from protos.errors import OnebasinError
 from protos.receipts import Receipt
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from client.joined import Joined
 from client.outbox import Outbox
-from client.site import Joined
 from protos import files, flower, signing
 from protos import messages_pb2 as pb
 from protos import securesum_pb2 as sums

@@ -20,7 +20,8 @@ import tomli_w
 from rich.console import Console
 
 from client import acceptance, base, enrolment
-from client.site import Joined, Site
+from client.joined import Joined
+from client.site import Site
 from coordinator import roster, superlink
 from coordinator.campaign_folder import CampaignFolder
 from coordinator.home import Home

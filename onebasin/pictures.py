@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from client.site import Joined
+from client.joined import Joined
 from coordinator.report.pictures import DomainPictures
 
 

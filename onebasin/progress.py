@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from client import adapting
-from client.site import Joined
+from client.joined import Joined
 from coordinator.watching import sentence
 from protos.errors import OnebasinError
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client import acceptance
+from client.joined import Joined
 from client.outbox import Outbox
-from client.site import Joined, Site
+from client.site import Site
 from coordinator.campaign_folder import CampaignFolder
 from coordinator.home import Home
 from coordinator.merge.state import MergeState, block_sums, statistic_sum

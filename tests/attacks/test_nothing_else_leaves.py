@@ -17,8 +17,9 @@ from torch import nn
 from client import acceptance, adapting, answers, judge
 from client.answers import answer
 from client.delivered import Delivered
+from client.joined import Joined
 from client.outbox import Outbox
-from client.site import Joined, Site
+from client.site import Site
 from client.tensors import raw_state
 from coordinator.home import Home
 from protos import errors, flower, signing, update_pb2

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from client.site import Site, check_base
+from client.joined import check_base
+from client.site import Site
 from protos import signing
 from protos.campaign import Rules
 from protos.enrolment import Request

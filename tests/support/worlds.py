@@ -10,8 +10,9 @@ import pytest
 from random_models import Model, digest_of, manifest_of, random_model, save
 
 from client import acceptance
+from client.joined import Joined
 from client.outbox import Outbox
-from client.site import Joined, Site
+from client.site import Site
 from coordinator.campaign_folder import CampaignFolder
 from coordinator.home import Home
 from protos.audit import Anchor
