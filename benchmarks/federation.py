@@ -37,8 +37,8 @@ from coordinator.home import Home
 from coordinator.settings import SubmitSettings
 from coordinator.watching import run as run_campaign
 from onebasin.processes import Processes, interruptible
-from protos.campaign import Rules
 from protos.programs import environment, free_port
+from protos.rules import Rules
 from protos.tensorfile import write_arrays
 
 ROLES = {

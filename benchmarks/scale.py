@@ -40,10 +40,11 @@ from coordinator.merge.midpoint import pooled_statistics, write_midpoint
 from coordinator.merge.state import MergeState, block_sums, statistic_sum
 from protos import boundary, regions, signing, update_pb2
 from protos import campaign as campaigns
-from protos.campaign import Campaign, Keys, Rules
+from protos.campaign import Campaign, Keys
 from protos.digest import file_digest, sha256
 from protos.manifest import COUNT, MEAN, VAR
 from protos.regions import Standing
+from protos.rules import Rules
 from protos.tensorfile import TensorFile, write_arrays
 
 REGION = 10

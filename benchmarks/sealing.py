@@ -36,9 +36,10 @@ from coordinator.settings import SubmitSettings
 from protos import letters
 from protos import messages_pb2 as pb
 from protos.assembly import parts
-from protos.campaign import Campaign, Rules
+from protos.campaign import Campaign
 from protos.flower import PARAMETERS
 from protos.manifest import Manifest
+from protos.rules import Rules
 from protos.tensorfile import TensorFile
 
 PLAIN = ("site: read, hash, check", "coordinator: hash, check, write", "coordinator: fold")

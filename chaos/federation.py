@@ -26,8 +26,8 @@ from coordinator.settings import SubmitSettings
 from coordinator.watching import run
 from onebasin.processes import Processes
 from protos.addresses import Address
-from protos.campaign import Rules
 from protos.programs import free_port
+from protos.rules import Rules
 
 SITES = ("alpha", "beta", "gamma")
 ABSENT = "delta"

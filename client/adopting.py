@@ -15,11 +15,11 @@ from client.summing import Summing
 from protos import boundary, files, merged, receipts
 from protos import messages_pb2 as pb
 from protos.boundary import Statistics
-from protos.campaign import KEPT_AT_SITES, SECURE_SUM
 from protos.digest import model_digest
 from protos.errors import UpdateRefusedError
 from protos.manifest import Manifest
 from protos.receipts import Receipt
+from protos.rules import KEPT_AT_SITES, SECURE_SUM
 from protos.tensorfile import TensorFile
 
 MODEL, RECEIPT = "merged.safetensors", "receipt.json"

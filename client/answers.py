@@ -22,7 +22,6 @@ from client.site import Site
 from client.summing import Summing
 from protos import boundary, signing, update_pb2
 from protos import messages_pb2 as pb
-from protos.campaign import MEASURED, SECURE_SUM
 from protos.digest import sha256
 from protos.errors import (
     AdaptationError,
@@ -37,6 +36,7 @@ from protos.errors import (
     UpdateRefusedError,
 )
 from protos.flower import PARAMETERS
+from protos.rules import MEASURED, SECURE_SUM
 from protos.tensorfile import TensorFile
 
 Sets = Callable[[str], bytes | memoryview]

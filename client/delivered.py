@@ -14,10 +14,10 @@ from client.joined import Joined
 from protos import files, flower
 from protos import messages_pb2 as pb
 from protos.assembly import Assembly
-from protos.campaign import MEASURED
 from protos.digest import DIGEST_BYTES, parameters_digest, short
 from protos.errors import UpdateRefusedError
 from protos.manifest import Manifest
+from protos.rules import MEASURED
 from protos.tensorfile import TensorFile
 
 

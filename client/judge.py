@@ -25,9 +25,9 @@ from client.tensors import load_state
 from protos import boundary, files
 from protos import messages_pb2 as pb
 from protos.boundary import BatchNorm
-from protos.campaign import MEASURED
 from protos.errors import StorageError, UpdateRefusedError
 from protos.manifest import COUNT, MEAN, VAR, join
+from protos.rules import MEASURED
 from protos.tensorfile import TensorFile
 
 State = dict[str, torch.Tensor]

@@ -1,6 +1,6 @@
 """The merged model's BatchNorm statistics on this site's own unlabelled images: measured once, and kept here.
 
-They leave the site only where the campaign's rules say so (`protos.campaign.MEASURED`).
+They leave the site only where the campaign's rules say so (`protos.rules.MEASURED`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from protos import code, signing
-from protos.campaign import MEASURED, SECURE_SUM, Campaign
+from protos.campaign import Campaign
+from protos.rules import MEASURED, SECURE_SUM
 from protos.securesum.agreement import NONCE_BYTES, Agreement
 
 _PRIVACY = {

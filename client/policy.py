@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from protos import signing
-from protos.campaign import PRIVACY, SECURE_SUM, Campaign
+from protos.campaign import Campaign
 from protos.errors import ConfigurationError, PolicyError
+from protos.rules import PRIVACY, SECURE_SUM
 
 _STRENGTH = {name: place for place, name in enumerate(PRIVACY)}
 

@@ -25,8 +25,8 @@ from client.plain_words import leaves
 from client.summing import Summing
 from protos import dtypes, files, regions, securesum_pb2, signing, update_pb2
 from protos import messages_pb2 as pb
-from protos.campaign import COPIES, SECURE_SUM
 from protos.errors import AdaptationError, SecureSumError
+from protos.rules import COPIES, SECURE_SUM
 from protos.securesum.layout import Layout, layout
 from protos.tensorfile import TensorFile
 

@@ -23,9 +23,9 @@ from coordinator.quorum import Quorum
 from protos import messages_pb2 as pb
 from protos import regions, update_pb2
 from protos.assembly import Specs, parts
-from protos.campaign import SECURE_SUM
 from protos.errors import BaseMismatchError, SignatureError, UpdateRefusedError
 from protos.manifest import Manifest
+from protos.rules import SECURE_SUM
 
 _WANTED = {True: "header", False: "parameters"}
 MAX_RESTARTS = 3

@@ -120,7 +120,7 @@ def create(
     """Lay down a campaign: its base, its members, its rules."""
     from coordinator import roster
     from coordinator.home import Home
-    from protos.campaign import Rules
+    from protos.rules import Rules
 
     home = Home.open(folder)
     members = {name: roster.find(home, name) for name in site}

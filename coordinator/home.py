@@ -31,9 +31,10 @@ from protos import campaign as campaigns
 from protos import code, files, keyfiles, settings, signing
 from protos.addresses import Address
 from protos.audit import Audit
-from protos.campaign import Keys, Rules
+from protos.campaign import Keys
 from protos.digest import file_digest
 from protos.errors import BaseMismatchError, ConfigurationError, ModelFileError, StorageError
+from protos.rules import Rules
 from protos.tensorfile import TensorFile
 
 _LOOPBACK = ("localhost", "127.0.0.1")

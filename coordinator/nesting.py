@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from protos import dsse, receipts
-from protos.campaign import SECURE_SUM
 from protos.errors import SignatureError
 from protos.receipts import Input, Receipt
+from protos.rules import SECURE_SUM
 from protos.updatefile import UpdateFile
 
 

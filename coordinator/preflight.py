@@ -10,8 +10,8 @@ from coordinator import roster, superlink
 from coordinator.home import Home
 from protos import preflight, validity
 from protos.addresses import Address
-from protos.campaign import SECURE_SUM
 from protos.preflight import BAD, GOOD, UNCHECKED, WARNING, Finding
+from protos.rules import SECURE_SUM
 
 _KEYS = ("signing.pem", "agreement.pem", "ca.key", "server.key")
 _SUM = 6

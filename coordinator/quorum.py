@@ -6,8 +6,9 @@ import time
 from collections.abc import Mapping
 
 from coordinator.members import Member, State
-from protos.campaign import SECURE_SUM, Campaign
+from protos.campaign import Campaign
 from protos.errors import QuorumError
+from protos.rules import SECURE_SUM
 
 LATE = 120.0
 """Seconds that a site has, in a run that begins after the deadline, to connect and to say that it is ready."""

@@ -18,8 +18,8 @@ from coordinator.report.model import Score as ReportedScore
 from coordinator.report.palette import CITYSCAPES, KIND_NAMES
 from coordinator.report.verdict import conclude
 from protos import regions
-from protos.campaign import BUFFERS, SECURE_SUM
 from protos.receipts import Receipt
+from protos.rules import BUFFERS, SECURE_SUM
 from protos.tensorfile import TensorFile
 
 
@@ -81,7 +81,7 @@ def rows(scores: Mapping[str, Mapping[str, Score]], sites: tuple[str, ...], rule
     Args:
         scores: By site, then by candidate's key.
         sites: The campaign's members.
-        rule: Which buffers the merged model has, a key of `protos.campaign.BUFFERS`.
+        rule: Which buffers the merged model has, a key of `protos.rules.BUFFERS`.
 
     """
     yield from _row(scores, "base", "base", "base", None)

@@ -37,9 +37,9 @@ from coordinator.results import report
 from coordinator.summing import Summing
 from protos import faults, letters
 from protos import messages_pb2 as pb
-from protos.campaign import MEASURED, SECURE_SUM
 from protos.digest import short
 from protos.errors import CancelledError
+from protos.rules import MEASURED, SECURE_SUM
 from protos.tensorfile import TensorFile
 
 log = logging.getLogger("onebasin.coordinator")

@@ -16,12 +16,13 @@ from coordinator.merge.midpoint import merged_content, pooled_statistics
 from coordinator.merge.region import update_term, weights
 from coordinator.nesting import Check, Nesting, is_summed
 from protos import dsse, receipts, regions, signing
-from protos.campaign import FEWEST_IN_REGION, Campaign
+from protos.campaign import Campaign
 from protos.digest import file_digest, sha256, short, stream_digest
 from protos.errors import OnebasinError, UpdateRefusedError, VerificationError
 from protos.manifest import STATISTICS
 from protos.merged import PREFIX
 from protos.receipts import BUFFER_RULE, BUFFER_RULES, PARAMETER_RULES, Input, Nested, Proof, Receipt
+from protos.rules import FEWEST_IN_REGION
 from protos.tensorfile import TensorFile
 from protos.update_pb2 import RegionSum
 from protos.updatefile import UpdateFile

@@ -19,10 +19,10 @@ from coordinator.merge.state import MergeState, write_sum
 from coordinator.merging import Content, last_receipt, write
 from coordinator.report.write import write_report
 from coordinator.results import report
-from protos.campaign import SECURE_SUM
 from protos.digest import short
 from protos.errors import ConfigurationError, QuorumError, UpdateRefusedError
 from protos.receipts import Input, Receipt
+from protos.rules import SECURE_SUM
 from protos.tensorfile import TensorFile
 from protos.updatefile import UpdateFile
 

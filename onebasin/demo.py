@@ -33,9 +33,9 @@ from onebasin.pictures import pictures
 from onebasin.processes import Processes, interruptible
 from onebasin.progress import Screen
 from protos import files
-from protos.campaign import Rules
 from protos.errors import ConfigurationError
 from protos.programs import environment, free_port
+from protos.rules import Rules
 
 DOMAINS = ("clear", "dusty", "adverse", "night")
 NAME = "demo"

@@ -17,10 +17,11 @@ import numpy.typing as npt
 
 from protos import dtypes, fixedpoint, messages_pb2
 from protos import update_pb2 as pb
-from protos.campaign import COPIES, WIRE_VERSION, Campaign
+from protos.campaign import WIRE_VERSION, Campaign
 from protos.digest import short
 from protos.errors import BaseMismatchError, MergeRangeError, UpdateRefusedError
 from protos.manifest import COUNT, MEAN, VAR, Manifest, TensorSpec, join
+from protos.rules import COPIES
 
 Array = npt.NDArray[np.generic]
 _VERSIONS = ("onebasin", "flwr", "torch")

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protos import dsse, files, merkle, settings
 from protos.audit import Anchor
-from protos.campaign import Rules
 from protos.errors import ConfigurationError, VerificationError
+from protos.rules import Rules
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:onebasin:merge:v1"

@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from protos import boundary, dtypes, signing
 from protos import update_pb2 as pb
 from protos.boundary import Statistics
-from protos.campaign import FEWEST_IN_REGION, WIRE_VERSION, Campaign
+from protos.campaign import WIRE_VERSION, Campaign
 from protos.errors import MergeRangeError, SignatureError, UpdateRefusedError
 from protos.manifest import Manifest, TensorSpec
+from protos.rules import FEWEST_IN_REGION
 from protos.statistics import StatisticSums
 
 TOKEN = 32

@@ -10,12 +10,12 @@ from pathlib import Path
 from client.models.routed_file import described_sets, read_set
 from protos import campaign as campaigns
 from protos.boundary import Statistics
-from protos.campaign import KEPT_AT_SITES
 from protos.checkpoints import ModelFile, open_model
 from protos.digest import file_digest
 from protos.errors import ConfigurationError, ModelFileError
 from protos.manifest import STATISTICS, TensorSpec
 from protos.merged import PREFIX, SETS, statistic
+from protos.rules import KEPT_AT_SITES
 
 MERGED, CAMPAIGN = "merged.safetensors", "campaign.binpb"
 """What model and campaign are called: at the coordinator, the campaign's folder holds the model's folder."""

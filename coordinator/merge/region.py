@@ -86,7 +86,7 @@ def weighted(state: MergeState | None, terms: Sequence[Term], weighing: str) -> 
     Args:
         state: What is merged already; None if nothing is.
         terms: Single members' updates.
-        weighing: What counts once, a key of `protos.campaign.WEIGHING`.
+        weighing: What counts once, a key of `protos.rules.WEIGHING`.
 
     """
     if weighing == "sites":

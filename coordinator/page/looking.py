@@ -23,9 +23,10 @@ from coordinator.page.guard import REPORT_POLICY
 from coordinator.watching import sentence
 from protos import audit, receipts, signing
 from protos.audit import Entry, Verified
-from protos.campaign import SECURE_SUM, check_name
+from protos.campaign import check_name
 from protos.errors import ConfigurationError, OnebasinError
 from protos.receipts import Receipt
+from protos.rules import SECURE_SUM
 
 LINES = 50
 """Lines of the audit log on a page."""

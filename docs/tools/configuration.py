@@ -32,7 +32,7 @@ from client.training.presets import MEMORY, METHODS
 from coordinator.settings import CoordinatorSettings
 from onebasin import cli
 from protos import keyfiles
-from protos.campaign import AT_DEADLINE, BUFFERS, PRIVACY, Rules
+from protos.rules import AT_DEADLINE, BUFFERS, PRIVACY, Rules
 
 PAGE = Path(__file__).parents[1] / "configuration.md"
 

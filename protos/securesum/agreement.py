@@ -10,10 +10,11 @@ from typing import Self
 
 from protos import fixedpoint, signing
 from protos import securesum_pb2 as pb
-from protos.campaign import FEWEST_SUMMED, Campaign
+from protos.campaign import Campaign
 from protos.campaign_pb2 import Member
 from protos.digest import DIGEST_BYTES
 from protos.errors import SecureSumError
+from protos.rules import FEWEST_SUMMED
 
 NONCE_BYTES = 16
 

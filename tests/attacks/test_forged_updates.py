@@ -11,8 +11,8 @@ from coordinator.arrivals import Arrival
 from coordinator.strategy import OneShotMerge
 from protos import messages_pb2 as pb
 from protos import signing, update_pb2
-from protos.campaign import Rules
 from protos.errors import BaseMismatchError, SignatureError, UpdateRefusedError
+from protos.rules import Rules
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from coordinator.home import Home
 from protos import errors, flower, signing, update_pb2
 from protos import messages_pb2 as pb
 from protos import securesum_pb2 as sums
-from protos.campaign import Rules
 from protos.errors import OnebasinError, UpdateRefusedError
+from protos.rules import Rules
 
 MARKER = b"PRIVATE-PHOTO-7f3a"
 TEXT = MARKER.decode()

@@ -18,7 +18,6 @@ from client.outbox import Outbox
 from coordinator.arrivals import Arrival
 from protos import messages_pb2 as pb
 from protos import regions, signing, update_pb2
-from protos.campaign import Rules
 from protos.errors import (
     BaseMismatchError,
     ConfigurationError,
@@ -29,6 +28,7 @@ from protos.errors import (
 )
 from protos.fixedpoint import quantise
 from protos.regions import TOKEN, Standing
+from protos.rules import Rules
 from protos.statistics import StatisticSums
 
 Change = Callable[[update_pb2.UpdateHeader], object]

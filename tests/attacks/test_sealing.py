@@ -19,9 +19,10 @@ from client import correspondence
 from coordinator.home import Home
 from protos import flower, letters, sealing, signing, update_pb2
 from protos import messages_pb2 as pb
-from protos.campaign import Keys, Rules
+from protos.campaign import Keys
 from protos.errors import ConfigurationError, OnebasinError, SignatureError, UpdateRefusedError
 from protos.flower import PARAMETERS
+from protos.rules import Rules
 
 NODE = 7
 LOW_ORDER = bytes(32)

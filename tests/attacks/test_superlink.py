@@ -12,8 +12,8 @@ from client import correspondence
 from coordinator.strategy import OneShotMerge
 from protos import flower, sealing, signing
 from protos import messages_pb2 as pb
-from protos.campaign import Rules
 from protos.flower import PARAMETERS
+from protos.rules import Rules
 from protos.tensorfile import TensorFile
 
 NODE = 7

@@ -14,10 +14,10 @@ from coordinator import strategy
 from coordinator.strategy import OneShotMerge
 from protos import boundary, receipts
 from protos import messages_pb2 as pb
-from protos.campaign import Rules
 from protos.digest import parameters_digest
 from protos.errors import OnebasinError, SignatureError, UpdateRefusedError
 from protos.receipts import Receipt
+from protos.rules import Rules
 from protos.tensorfile import TensorFile
 
 pytestmark = pytest.mark.usefixtures("clock")

@@ -9,9 +9,9 @@ import pytest
 from client.delivered import Delivered, ForbiddenError, NotDeliveredError
 from protos import messages_pb2 as pb
 from protos.assembly import parts
-from protos.campaign import Rules
 from protos.digest import parameters_digest
 from protos.errors import UpdateRefusedError
+from protos.rules import Rules
 from protos.tensorfile import TensorFile
 
 

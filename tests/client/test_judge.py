@@ -23,9 +23,9 @@ from client.tensors import raw_state
 from protos import boundary
 from protos import messages_pb2 as pb
 from protos.boundary import BatchNorm
-from protos.campaign import Rules
 from protos.digest import model_digest
 from protos.errors import DataError, UpdateRefusedError
+from protos.rules import Rules
 from protos.tensorfile import TensorFile
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,8 +9,9 @@ import pytest
 from client.policy import Policy
 from protos import campaign as campaigns
 from protos import signing
-from protos.campaign import Keys, Rules
+from protos.campaign import Keys
 from protos.errors import ConfigurationError, PolicyError
+from protos.rules import Rules
 
 MEMBERS = {name: Keys(name[:1].encode() * 32, name[-1:].encode() * 32) for name in ("fog", "night", "rain")}
 

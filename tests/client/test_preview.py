@@ -13,9 +13,9 @@ from client.summing import Summing
 from coordinator.strategy import OneShotMerge
 from protos import messages_pb2 as pb
 from protos import printing, signing, update_pb2
-from protos.campaign import Rules
 from protos.digest import sha256
 from protos.errors import AdaptationError, SecureSumError, UpdateRefusedError
+from protos.rules import Rules
 
 
 def test_every_field_and_tensor_of_the_header_is_listed(world):

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from client.joined import check_base
 from client.site import Site
 from protos import signing
-from protos.campaign import Rules
 from protos.enrolment import Request
 from protos.errors import BaseMismatchError, ConfigurationError
+from protos.rules import Rules
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from coordinator import strategy
 from coordinator.strategy import OneShotMerge
 from protos import audit
 from protos import messages_pb2 as pb
-from protos.campaign import Rules
 from protos.errors import AdaptationError, StorageError
+from protos.rules import Rules
 
 pytestmark = pytest.mark.usefixtures("clock")
 

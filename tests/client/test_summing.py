@@ -12,9 +12,9 @@ from client.summing import Summing
 from protos import messages_pb2 as pb
 from protos import securesum_pb2 as sums
 from protos import signing
-from protos.campaign import Rules
 from protos.digest import sha256
 from protos.errors import SecureSumError, StorageError
+from protos.rules import Rules
 from protos.securesum import coordinator, layout
 from protos.securesum.agreement import Agreement
 

@@ -15,8 +15,8 @@ from coordinator.backup import SUMS, backup, restore
 from coordinator.merging import MODEL, last_receipt
 from coordinator.strategy import OneShotMerge
 from protos import audit, files, signing
-from protos.campaign import Rules
 from protos.errors import ConfigurationError, StorageError, VerificationError
+from protos.rules import Rules
 
 pytestmark = pytest.mark.usefixtures("clock")
 

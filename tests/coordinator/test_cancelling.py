@@ -8,8 +8,8 @@ from flwr.app import Error
 from coordinator import cancelling, strategy
 from coordinator.strategy import OneShotMerge
 from protos import messages_pb2 as pb
-from protos.campaign import Rules
 from protos.errors import CancelledError
+from protos.rules import Rules
 
 pytestmark = pytest.mark.usefixtures("clock")
 

@@ -15,7 +15,7 @@ from coordinator.strategy import OneShotMerge
 from protos import boundary, signing
 from protos import messages_pb2 as pb
 from protos.assembly import parts
-from protos.campaign import BUFFERS, Rules
+from protos.rules import BUFFERS, Rules
 from protos.tensorfile import TensorFile
 
 pytestmark = pytest.mark.usefixtures("clock")

@@ -14,8 +14,8 @@ from coordinator.report.format import to_json
 from coordinator.strategy import OneShotMerge
 from protos import messages_pb2 as pb
 from protos import signing
-from protos.campaign import Rules
 from protos.errors import ModelFileError, QuorumError, StorageError
+from protos.rules import Rules
 
 pytestmark = pytest.mark.usefixtures("clock")
 

@@ -12,9 +12,10 @@ from coordinator.home import Home
 from coordinator.settings import SubmitSettings
 from protos import campaign as campaigns
 from protos import signing
-from protos.campaign import Keys, Rules
+from protos.campaign import Keys
 from protos.digest import file_digest
 from protos.errors import BaseMismatchError, ConfigurationError, StorageError
+from protos.rules import Rules
 from protos.tensorfile import TensorFile
 
 OPTIONS = {"hosts": ("localhost",), "control_port": 9093, "fleet_address": "0.0.0.0:9092"}

@@ -18,9 +18,10 @@ from coordinator.merge.midpoint import pooled_statistics, write_midpoint
 from coordinator.merge.state import MergeState, write_sum
 from protos import boundary, signing
 from protos import campaign as campaigns
-from protos.campaign import Keys, Rules
+from protos.campaign import Keys
 from protos.digest import file_digest
 from protos.manifest import COUNT, MEAN, VAR
+from protos.rules import Rules
 from protos.tensorfile import TensorFile, write_arrays
 
 SITES, BATCH, REGIONS = 2000, 50, 40

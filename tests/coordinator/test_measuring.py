@@ -17,12 +17,12 @@ from coordinator.withdrawing import withdraw
 from protos import boundary, receipts, signing
 from protos import messages_pb2 as pb
 from protos.boundary import BatchNorm
-from protos.campaign import KEPT_AT_SITES, MEASURED, Rules
 from protos.digest import file_digest
 from protos.errors import DataError, QuorumError
 from protos.manifest import COUNT, MEAN, VAR, join
 from protos.merged import further_key
 from protos.receipts import Receipt
+from protos.rules import KEPT_AT_SITES, MEASURED, Rules
 from protos.tensorfile import TensorFile
 
 pytestmark = pytest.mark.usefixtures("clock")

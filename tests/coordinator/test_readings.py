@@ -20,8 +20,8 @@ from coordinator.members import WORDS, Member, State, error_word, refusal_word
 from coordinator.readings import Readings
 from coordinator.tally import HEARD, READ
 from protos import messages_pb2 as pb
-from protos.campaign import Rules
 from protos.errors import BaseMismatchError, MergeRangeError, SignatureError, StorageError, UpdateRefusedError
+from protos.rules import Rules
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,7 @@ from coordinator.merge.distance import symmetric_kl
 from coordinator.report.model import KINDS
 from coordinator.results import class_names, divergence, report, rows
 from protos import boundary
-from protos.campaign import BUFFERS
+from protos.rules import BUFFERS
 from protos.tensorfile import TensorFile
 
 RIGHT = ([[9 * (i == j) for j in range(5)] for i in range(5)], 3)

@@ -27,9 +27,9 @@ from coordinator.report.format import to_json
 from coordinator.strategy import OneShotMerge
 from protos import messages_pb2 as pb
 from protos import receipts, signing, update_pb2
-from protos.campaign import Rules
 from protos.digest import file_digest
 from protos.errors import QuorumError, StorageError
+from protos.rules import Rules
 from protos.tensorfile import TensorFile
 
 pytestmark = pytest.mark.usefixtures("clock")

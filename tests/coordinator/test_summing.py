@@ -20,9 +20,9 @@ from coordinator.report.format import to_json
 from coordinator.strategy import OneShotMerge
 from protos import messages_pb2 as pb
 from protos import receipts, securesum_pb2, signing
-from protos.campaign import Rules
 from protos.errors import ModelFileError, QuorumError, SecureSumError, StorageError
 from protos.receipts import Proof
+from protos.rules import Rules
 
 pytestmark = pytest.mark.usefixtures("clock")
 

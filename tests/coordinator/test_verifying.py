@@ -15,9 +15,9 @@ from coordinator.strategy import OneShotMerge
 from coordinator.verifying import Evidence, Verdict, verify
 from coordinator.withdrawing import withdraw
 from protos import signing
-from protos.campaign import Rules
 from protos.errors import SignatureError, VerificationError
 from protos.receipts import Proof
+from protos.rules import Rules
 
 pytestmark = pytest.mark.usefixtures("clock")
 

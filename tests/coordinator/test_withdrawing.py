@@ -19,8 +19,8 @@ from coordinator.strategy import OneShotMerge
 from coordinator.withdrawing import withdraw
 from protos import audit, files, merkle, signing
 from protos import messages_pb2 as pb
-from protos.campaign import Rules
 from protos.errors import ConfigurationError, ModelFileError, QuorumError, StorageError, UpdateRefusedError
+from protos.rules import Rules
 
 pytestmark = pytest.mark.usefixtures("clock")
 

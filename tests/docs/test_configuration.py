@@ -12,7 +12,7 @@ import pytest
 from client.settings import SiteSettings
 from client.site import Site
 from coordinator.settings import CoordinatorSettings
-from protos.campaign import Rules
+from protos.rules import Rules
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -21,11 +21,11 @@ from coordinator import certificates, roster, superlink
 from coordinator.home import Home
 from coordinator.watching import RunFailedError
 from protos import code, keyfiles, receipts
-from protos.campaign import Rules
 from protos.digest import file_digest
 from protos.manifest import VAR
 from protos.merged import further_key
 from protos.programs import free_port
+from protos.rules import Rules
 from protos.tensorfile import TensorFile
 
 SITES = ("alpha", "beta", "gamma")

@@ -10,7 +10,7 @@ from coordinator import strategy
 from coordinator.merging import last_receipt
 from coordinator.strategy import OneShotMerge
 from protos import signing
-from protos.campaign import Rules
+from protos.rules import Rules
 
 
 @pytest.fixture

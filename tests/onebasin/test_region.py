@@ -15,7 +15,6 @@ from coordinator.merging import last_receipt
 from coordinator.verifying import Evidence, verify
 from coordinator.withdrawing import withdraw
 from protos import audit, receipts
-from protos.campaign import Rules
 from protos.errors import (
     AdaptationError,
     BaseMismatchError,
@@ -24,6 +23,7 @@ from protos.errors import (
     QuorumError,
     UpdateRefusedError,
 )
+from protos.rules import Rules
 
 EQUAL = Rules(evaluate=False, weighing="members")
 

@@ -10,8 +10,9 @@ import pytest
 from protos import boundary
 from protos import update_pb2 as pb
 from protos.boundary import check_header, check_parameter, describe
-from protos.campaign import Keys, Rules, new_campaign
+from protos.campaign import Keys, new_campaign
 from protos.errors import BaseMismatchError, MergeRangeError, UpdateRefusedError
+from protos.rules import Rules
 
 STAT = "norm.running_mean"
 

@@ -10,8 +10,9 @@ import pytest
 
 from protos import campaign as campaigns
 from protos import campaign_pb2 as pb
-from protos.campaign import DAY, Keys, Rules, check_name
+from protos.campaign import Keys, check_name
 from protos.errors import ConfigurationError
+from protos.rules import AT_DEADLINE, DAY, Rules
 
 TERMS = {
     "name": "rain-2026",
@@ -182,7 +183,7 @@ def test_patience_follows_from_the_deadline_where_the_rules_do_not_say(days, sec
     assert make(rules=Rules(deadline_seconds=int(days * DAY), patience_seconds=5)).rules.patience_seconds == 5
 
 
-@pytest.mark.parametrize("rule", campaigns.AT_DEADLINE)
+@pytest.mark.parametrize("rule", AT_DEADLINE)
 def test_each_rule_for_the_deadline_can_be_laid_down(rule):
     assert make(rules=Rules(at_deadline=rule)).rules.at_deadline == rule
 

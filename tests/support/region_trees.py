@@ -18,8 +18,8 @@ from coordinator.home import Home
 from coordinator.merging import last_receipt
 from coordinator.strategy import OneShotMerge
 from onebasin import region
-from protos.campaign import Rules
 from protos.receipts import Receipt
+from protos.rules import Rules
 
 BASE = random_model(0)
 MODELS: dict[str, Model] = {

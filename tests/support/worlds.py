@@ -16,9 +16,10 @@ from client.site import Site
 from coordinator.campaign_folder import CampaignFolder
 from coordinator.home import Home
 from protos.audit import Anchor
-from protos.campaign import Campaign, Rules
+from protos.campaign import Campaign
 from protos.manifest import Manifest
 from protos.receipts import BUFFER_RULE, PARAMETER_RULE, Input, Merged, Receipt
+from protos.rules import Rules
 
 
 @dataclass

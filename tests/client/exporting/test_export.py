@@ -15,10 +15,10 @@ from client.exporting.export import Options, export, size_of
 from client.models import build
 from client.models.routed_file import load_routed
 from client.tensors import raw_state
-from protos.campaign import Rules
 from protos.checkpoints import open_model
 from protos.digest import file_digest
 from protos.errors import ConfigurationError, ModelFileError
+from protos.rules import Rules
 from protos.tensorfile import TensorFile, write_arrays
 
 

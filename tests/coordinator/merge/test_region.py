@@ -18,9 +18,9 @@ from coordinator.merge.region import RegionUpdate, check_room, weighted, weights
 from coordinator.merge.state import MergeState, Term, Update, block_sums, statistic_sum, write_sum
 from protos import fixedpoint, regions
 from protos import update_pb2 as pb
-from protos.campaign import MOST_IN_REGION
 from protos.errors import MergeRangeError, UpdateRefusedError
 from protos.regions import Standing
+from protos.rules import MOST_IN_REGION
 from protos.tensorfile import TensorFile, write_tensors
 
 SITES = ("clear", "dusty", "fog", "night", "rain", "snow")

@@ -18,7 +18,7 @@ from coordinator.page.app import make_app
 from coordinator.page.desk import Desk
 from coordinator.page.guard import FORM_TOKEN
 from coordinator.strategy import OneShotMerge
-from protos.campaign import Rules
+from protos.rules import Rules
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it would rather have another package than httpx
