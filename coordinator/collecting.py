@@ -166,7 +166,8 @@ class Collecting:
             self.events.note("asked", member.site)
             return pb.Request(submit=pb.Submit(header=True, parameters=first))
         if member.state is State.SUBMITTING:
-            if member.parts and room:
+            # Without its header nothing can be checked, and what came before it would have to be sent again.
+            if member.parts and room and member.arrival is not None:
                 return pb.Request(submit=pb.Submit(parameters=member.parts.pop(0)))
             return None
         if now < member.due or self._courier.under_way(node=member.node):
