@@ -10,7 +10,9 @@ pytest_plugins = ("random_models", "worlds", "secure_sums", "fake_flower", "regi
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--mutations", type=int, default=4000, help="damaged letters that tests/attacks tries")
+    parser.addoption(
+        "--mutations", type=int, default=4000, help="damaged messages of a kind that tests/attacks tries"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
