@@ -12,7 +12,7 @@ import pytest
 from flwr.app import Error
 
 from client.summing import Summing as AtSite
-from coordinator import attempt, strategy, summing
+from coordinator import attempt, strategy, summed, summing
 from coordinator.arrivals import MaskedArrival
 from coordinator.merge.state import MergeState
 from coordinator.merging import MODEL, RECEIPT
@@ -338,7 +338,7 @@ def test_a_coordinator_that_is_killed_at_any_moment_goes_on(make_world, make_gri
 
         with monkeypatch.context() as patch:
             patch.setattr(attempt.Attempt, "_add", dying(attempt.Attempt._add))
-            patch.setattr(summing, "write_sum", dying(summing.write_sum))
+            patch.setattr(summed, "write_sum", dying(summed.write_sum))
             patch.setattr(strategy, "merge", dying(strategy.merge))
             grid = make_grid(world)
             try:
@@ -516,7 +516,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(four, make_grid, monk
         raise StorageError("the disk is full", "free some space")
 
     with monkeypatch.context() as patch:
-        patch.setattr(summing, "write_sum", full)
+        patch.setattr(summed, "write_sum", full)
         with pytest.raises(StorageError):
             OneShotMerge(four.folder).start(make_grid(four))
     grid = make_grid(four)
