@@ -117,14 +117,21 @@ def nothing(scene: Scene) -> None:
     """Disturb nothing: what the others are compared with."""
 
 
-def killing(role: str, *, at_site: bool = False) -> Strike:
-    """Kill -9 a process of a kind, at a random moment of its life."""
+def killing(role: str, *, at_site: bool = False, within: float | None = None) -> Strike:
+    """Kill -9 a process of a kind, at a random moment.
+
+    Args:
+        role: Which kind.
+        at_site: Whether it is one of a random site's.
+        within: Seconds after the first of its kind was seen; by default as many as the round takes.
+
+    """
 
     def strike(scene: Scene) -> None:
         folder = scene.dice.choice(scene.folders) if at_site else scene.federation.folder
         if not scene.until(lambda: hunting.find(role, folder), _LONGEST):
             return
-        scene.moment()
+        scene.wait(scene.dice.uniform(0.0, scene.usual if within is None else within))
         found: list[psutil.Process] = []
 
         def appeared() -> bool:
@@ -253,7 +260,7 @@ def all_faults() -> dict[str, Fault]:
         Fault("forking", killing("forking", at_site=True)),
         Fault("clientapp", killing("clientapp", at_site=True)),
         Fault("command", killing("command")),
-        Fault("adapting", killing("adapting", at_site=True), adapts=True),
+        Fault("adapting", killing("adapting", at_site=True, within=2.0), adapts=True),
         Fault("site-power", killing_everything_at_a_site),
         Fault("site-power-adapting", killing_everything_at_a_site, adapts=True),
         Fault("coordinator-power", killing_everything_of_the_coordinator),
