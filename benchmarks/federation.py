@@ -143,7 +143,7 @@ def federation(
         if plain:
             command[: command.index("--host")] = ["flower-superlink"]
         processes.start("superlink", command, environment(home.flower), folder / "superlink.log")
-        superlink.wait(home, processes.check)
+        superlink.wait(home, processes.check, folder / "superlink.log")
         for site, path in zip(sites, models, strict=True):
             (site.keys / "ca.crt").write_bytes((home.keys / "ca.crt").read_bytes())
             superlink.register(home, site.request())

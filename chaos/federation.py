@@ -184,7 +184,7 @@ def federation(
             site = found.sites[name] = found.new_site(folder / name, name)
             roster.approve(home, site.request_path, site.request().fingerprint)
         found.start_superlink()
-        superlink.wait(home, processes.check)
+        superlink.wait(home, processes.check, folder / "superlink.log")
         for name in sites:
             path = roster.folder_of(home, name) / "node-id"
             _wait_for(path, processes)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import tomli_w
@@ -98,12 +99,13 @@ def is_running(home: Home) -> bool:
     return listening(home.settings.control_port)
 
 
-def wait(home: Home, check: Callable[[], None]) -> None:
+def wait(home: Home, check: Callable[[], None], log: Path) -> None:
     """Wait until this coordinator's SuperLink is up, for a minute at most.
 
     Args:
         home: The coordinator.
         check: Called meanwhile; raises an error if waiting is in vain.
+        log: Where its output goes; an error names it.
 
     Raises:
         FederationError: It did not come up.
@@ -113,7 +115,7 @@ def wait(home: Home, check: Callable[[], None]) -> None:
     while not is_running(home):
         check()
         if time.monotonic() > until:
-            raise FederationError(f"the SuperLink did not come up within {_UP:.0f} s", "see its log")
+            raise FederationError(f"the SuperLink did not come up within {_UP:.0f} s", f"see {log}")
         time.sleep(0.1)
 
 

@@ -111,7 +111,7 @@ def _start(processes: Processes, home: Home, sites: list[Site], folder: Path) ->
     superlink.write_connection(home)
     command = superlink.superlink_command(home)
     processes.start("the SuperLink", command, environment(home.flower), logs / "superlink.log")
-    superlink.wait(home, processes.check)
+    superlink.wait(home, processes.check, logs / "superlink.log")
     for site in sites:
         superlink.register(home, site.request())
         command = [sys.executable, "-m", "onebasin", "site", "supernode", str(site.folder)]

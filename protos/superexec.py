@@ -58,11 +58,12 @@ class Kept:
             code = self._process.wait()
             if self._asked.wait(PAUSE):
                 return
-            self._log.error("the SuperExec ended (exit code %s): started again", code)
             try:
                 self._process = self._start()
             except OSError as error:  # no memory, or too many processes: so it is tried until there is
-                self._log.error("can't start it: %s", error)
+                self._log.error("the SuperExec ended (exit code %s), and can't be started: %s", code, error)
+            else:
+                self._log.error("the SuperExec ended (exit code %s): started again", code)
 
 
 def keep(engine: ModuleType, log: logging.Logger, program: Sequence[str] = (PROGRAM,)) -> None:

@@ -76,6 +76,27 @@ def test_an_address_that_is_none_is_a_configuration_error(home, address):
         superlink.superlink_command(home(fleet=address))
 
 
+def test_a_superlink_that_is_up_is_waited_for_no_longer(home, taken):
+    superlink.wait(home(control=taken), lambda: pytest.fail("looked once more"), Path("superlink.log"))
+
+
+def test_a_superlink_that_does_not_come_up_is_an_error_that_names_its_log(home, monkeypatch):
+    monkeypatch.setattr(superlink, "_UP", 0.3)
+    looked = []
+    with pytest.raises(FederationError, match="did not come up") as caught:
+        superlink.wait(home(), lambda: looked.append(1), Path("logs/superlink.log"))
+    assert caught.value.fix == "see logs/superlink.log"
+    assert looked
+
+
+def test_what_goes_wrong_while_a_superlink_is_waited_for_is_not_waited_out(home):
+    def check():
+        raise FederationError("it ended")
+
+    with pytest.raises(FederationError, match="it ended"):
+        superlink.wait(home(), check, Path("superlink.log"))
+
+
 def test_flwr_is_told_where_the_superlink_is(home):
     found = home()
     superlink.write_connection(found)

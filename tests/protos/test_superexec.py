@@ -81,7 +81,7 @@ def test_it_is_tried_until_it_can_be_started(engine, running, monkeypatch, caplo
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(OSError(12, "no memory")))
     (first,) = running("--word-two")
     first.kill()
-    until(lambda: caplog.text.count("can't start it: [Errno 12] no memory") > 1)
+    until(lambda: caplog.text.count("(exit code -9), and can't be started: [Errno 12] no memory") > 1)
     monkeypatch.setattr(subprocess, "Popen", real)
     until(lambda: running("--word-two"))
     kept.terminate()
