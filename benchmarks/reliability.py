@@ -115,13 +115,13 @@ def cut(scene: Scene) -> None:
 
 
 def killed(role: str) -> Callable[[Scene], None]:
-    """Kill -9 a process."""
+    """Kill -9 a process: the next of its kind, if there is none at the moment."""
 
     def strike(scene: Scene) -> None:
         at_site = role in ("supernode", "clientapp")
         folder = scene.federation.sites[WIRED].folder if at_site else scene.federation.folder
-        scene.strike(f"{role} was killed")
-        hunting.kill(hunting.find(role, folder)[:1])
+        if scene.until(lambda: hunting.kill(hunting.find(role, folder)[:1]), 60):
+            scene.strike(f"{role} was killed")
 
     return strike
 

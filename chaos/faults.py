@@ -138,9 +138,28 @@ def killing(role: str, *, at_site: bool = False, within: float | None = None) ->
             found[:] = hunting.find(role, folder)
             return bool(found)
 
-        if scene.until(appeared, _LONGEST):
+        if scene.until(appeared, _LONGEST) and hunting.kill(found[:1]):
             scene.strike(f"kill -9 {role} {found[0].pid}{f' of {folder.name}' if at_site else ''}")
-            hunting.kill(found[:1])
+
+    return strike
+
+
+def killing_a_passing(role: str, most: int) -> Strike:
+    """Kill -9 one of a random site's processes that live for a moment only: a random one of the first few."""
+
+    def strike(scene: Scene) -> None:
+        folder, number = scene.dice.choice(scene.folders), scene.dice.randint(1, most)
+        seen: set[int] = set()
+
+        def killed() -> bool:
+            for process in hunting.find(role, folder):
+                seen.add(process.pid)
+                if len(seen) >= number and hunting.kill([process]):
+                    scene.strike(f"kill -9 {role} {process.pid} of {folder.name}")
+                    return True
+            return False
+
+        scene.until(killed, _LONGEST)
 
     return strike
 
@@ -258,7 +277,7 @@ def all_faults() -> dict[str, Fault]:
         Fault("superexec", killing("superexec")),
         Fault("supernode", killing("supernode", at_site=True)),
         Fault("forking", killing("forking", at_site=True)),
-        Fault("clientapp", killing("clientapp", at_site=True)),
+        Fault("clientapp", killing_a_passing("clientapp", most=3)),
         Fault("command", killing("command")),
         Fault("adapting", killing("adapting", at_site=True, within=2.0), adapts=True),
         Fault("site-power", killing_everything_at_a_site),

@@ -44,11 +44,14 @@ def _of(process: psutil.Process, line: str, folder: Path) -> bool:
     return str(folder) in line or str(folder) in process.environ().get("FLWR_HOME", "")
 
 
-def kill(processes: list[psutil.Process]) -> None:
-    """Kill -9."""
+def kill(processes: list[psutil.Process]) -> int:
+    """Kill -9; return how many were still there to be killed."""
+    killed = 0
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+            killed += 1
+    return killed
 
 
 @contextmanager

@@ -19,8 +19,10 @@ def test_a_process_is_found_by_its_role_and_folder_until_it_is_killed(tmp_path, 
             time.sleep(0.01)
         assert [found.pid for found in hunting.find("sleeper", tmp_path)] == [process.pid]
         assert not hunting.find("sleeper", tmp_path / "another")
-        hunting.kill(hunting.find("sleeper", tmp_path))
+        found = hunting.find("sleeper", tmp_path)
+        assert hunting.kill(found) == 1
         assert process.wait(10) == -9
+        assert hunting.kill(found) == 0
         assert not hunting.find("sleeper", tmp_path)
 
 

@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from chaos import faults as chaos_faults
 from chaos import keeper as keepers
 from chaos.__main__ import _plan
-from chaos.faults import Scene, all_faults, at_point
+from chaos.faults import Scene, all_faults, at_point, killing_a_passing
 from chaos.federation import SITES, SUPERLINK
 from chaos.keeper import Keeper
 from chaos.rounds import Result
@@ -139,3 +140,21 @@ def test_a_point_counts_as_reached_once_a_process_took_the_file_away(tmp_path):
     at_point("fold-after", 1)(scene)
     assert scene.struck is None
     assert not armed.exists()
+
+
+def test_of_processes_that_pass_one_that_was_still_there_is_killed(tmp_path, monkeypatch):
+    passing = [[SimpleNamespace(pid=pid) for pid in pids] for pids in ([1], [], [1, 2], [3], [4], [5])]
+    killed = []
+    monkeypatch.setattr(chaos_faults.hunting, "find", lambda role, folder: passing.pop(0))
+
+    def kill(found):
+        killed.extend(process.pid for process in found if process.pid >= 4)  # the others ended meanwhile
+        return len(killed)
+
+    monkeypatch.setattr(chaos_faults.hunting, "kill", kill)
+    site = SimpleNamespace(folder=tmp_path)
+    keeper = SimpleNamespace(done=False, tend=lambda: None, started=[])
+    scene = Scene(SimpleNamespace(sites=dict.fromkeys(SITES, site)), keeper, random.Random(1), 1.0, {}, tmp_path)
+    killing_a_passing("clientapp", 3)(scene)
+    assert killed == [4]
+    assert scene.struck is not None
