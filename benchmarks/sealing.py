@@ -2,15 +2,17 @@
 
 An update of the size of HRDA-DAFormer R101 (48 M float32 parameters, 115 BatchNorm layers) goes from a site's
 outbox to the coordinator's merge state, part by part, without Flower in between: read and checked against the
-signed header, signed and sealed, opened, checked and written down, folded. `federation.py` measures a whole
-campaign over a real SuperLink, sealed.
+signed header, signed and sealed, opened, checked and written down, folded. Then the whole plain path, which leads
+through Flower: a campaign over a real SuperLink, less what sealing was just measured to take of it.
 
     python benchmarks/sealing.py
+    python benchmarks/sealing.py --sites 0          # without Flower only
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 import sys
 import tempfile
@@ -21,7 +23,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
-from federation import model
+from federation import model, ours
 from machine import describe
 from rich.console import Console
 from rich.table import Table
@@ -33,6 +35,7 @@ from coordinator.arrivals import Arrival
 from coordinator.folding import fold
 from coordinator.home import Home
 from coordinator.settings import SubmitSettings
+from onebasin.processes import interruptible
 from protos import letters
 from protos import messages_pb2 as pb
 from protos.assembly import parts
@@ -100,41 +103,37 @@ def travel(
     return times, plain, sealed_bytes
 
 
-def section(
-    console: Console,
-    *,
-    parameters: int = 48_000_000,
-    layers: int = 115,
-    repeats: int = 5,
-    part_mebibytes: int = SubmitSettings.part_mebibytes,
-) -> None:
-    """Measure, and print what was measured beside the plain path.
+def alone(
+    console: Console, base: Path, update: Path, folder: Path, *, repeats: int, submit: SubmitSettings
+) -> float:
+    """Measure without Flower, and print it.
 
     Args:
         console: Where to.
-        parameters: Of the model.
-        layers: BatchNorm layers of the model.
+        base: The model that updates begin with.
+        update: A model.
+        folder: An empty one.
         repeats: The least seconds of so many tries count.
-        part_mebibytes: Size of a part.
+        submit: Of which size parts are.
+
+    Returns:
+        Seconds that signing and sealing an update take, both ends.
 
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        base = model(folder, "base", parameters, layers, 0)
-        home = Home.init(
-            folder / "coordinator", hosts=("localhost",), control_port=9093, fleet_address="localhost:9092"
-        )
-        place = Site.init(folder / "site", "site", address="localhost:9092", domain="night")
-        keys = place.request().keys
-        campaign = home.create("benchmark", base, members={"site": keys}, rules=Rules())
-        outbox = Outbox(place.join(campaign.campaign_file, base))
-        outbox.store(load_file(model(folder, "model", parameters, layers, 1)))
-        coordinator = letters.Coordinator(campaign.campaign, home.signing_key, home.agreement_key)
-        site = letters.Site(campaign.campaign, "site", place.signing_key, place.agreement_key)
-        with TensorFile(base) as file:
-            found = [
-                travel(outbox, (coordinator, site), file.manifest, folder, part_mebibytes) for _ in range(repeats)
-            ]
+    home = Home.init(
+        folder / "coordinator", hosts=("localhost",), control_port=9093, fleet_address="localhost:9092"
+    )
+    place = Site.init(folder / "site", "site", address="localhost:9092", domain="night")
+    keys = place.request().keys
+    campaign = home.create("benchmark", base, members={"site": keys}, rules=Rules())
+    outbox = Outbox(place.join(campaign.campaign_file, base))
+    outbox.store(load_file(update))
+    desks = (
+        letters.Coordinator(campaign.campaign, home.signing_key, home.agreement_key),
+        letters.Site(campaign.campaign, "site", place.signing_key, place.agreement_key),
+    )
+    with TensorFile(base) as file:
+        found = [travel(outbox, desks, file.manifest, folder, submit.part_mebibytes) for _ in range(repeats)]
     least = {what: min(times.seconds[what] for times, _, _ in found) for what in (*PLAIN, *SEALED)}
     _, plain, sealed = found[0]
     console.print(table(least, plain))
@@ -142,6 +141,28 @@ def section(
     console.print(f"bytes: {sealed / plain:.6f} × plain ({plain / 1e6:.1f} MB, {sealed - plain} bytes more)")
     console.print(
         f"signing and sealing, both ends: {cost:.3f} s = {cost / path:.1%} of the plain path without Flower"
+    )
+    return cost
+
+
+def through_flower(
+    console: Console, base: Path, models: list[Path], folder: Path, *, cost: float, submit: SubmitSettings
+) -> None:
+    """Run a campaign, and print what share of an update's plain path sealing is.
+
+    Args:
+        console: Where to.
+        base: The model that updates begin with.
+        models: Each site's.
+        folder: An empty one.
+        cost: Seconds that signing and sealing an update take.
+        submit: How updates are asked for.
+
+    """
+    seconds = ours(folder, base, models, submit, evaluate=False).seconds / len(models)
+    console.print(
+        f"through Flower, {len(models)} sites: {seconds:.2f} s for each update, sealed; "
+        f"signing and sealing are {cost / (seconds - cost):.1%} of the plain path"
     )
 
 
@@ -162,10 +183,24 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=115)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--part-mebibytes", type=int, default=SubmitSettings.part_mebibytes)
+    parser.add_argument("--sites", type=int, default=2, help="of the campaign through Flower; 0: none")
     options = parser.parse_args()
+    os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+    submit = SubmitSettings(part_mebibytes=options.part_mebibytes)
     console = Console(width=130, highlight=False)
     console.print(describe())
-    section(console, **vars(options))
+    with interruptible(), tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        base = model(folder, "base", options.parameters, options.layers, 0)
+        models = [
+            model(folder, f"model{i}", options.parameters, options.layers, i)
+            for i in range(1, max(options.sites, 1) + 1)
+        ]
+        for place in ("alone", "flower"):
+            (folder / place).mkdir()
+        cost = alone(console, base, models[0], folder / "alone", repeats=options.repeats, submit=submit)
+        if options.sites:
+            through_flower(console, base, models, folder / "flower", cost=cost, submit=submit)
 
 
 if __name__ == "__main__":

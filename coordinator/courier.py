@@ -140,7 +140,7 @@ class Courier:
             for p in self._pending.values()
         )
 
-    def room(self, kind: str, node: int, at_once: int) -> bool:
+    def room(self, kind: str, node: int, at_once: int, per_site: int = PER_SITE) -> bool:
         """Tell whether another part of a model may go to or come from a node.
 
         Those that are slow don't count, or a few stalled sites would hold up all others; but a site that has one
@@ -150,13 +150,14 @@ class Courier:
             kind: What the part is asked for with.
             node: The node.
             at_once: How many may be under way at once.
+            per_site: How many of them to or from one node.
 
         """
         slow = time.monotonic() - SLOW
         parts = [pending for pending in self._pending.values() if kind_of(pending.request) == kind]
         mine = [pending for pending in parts if pending.node == node]
         swift = sum(pending.sent > slow for pending in parts)
-        return swift < at_once and len(mine) < PER_SITE and all(pending.sent > slow for pending in mine)
+        return swift < at_once and len(mine) < per_site and all(pending.sent > slow for pending in mine)
 
     def nodes(self) -> set[int]:
         """Return the nodes that are connected."""

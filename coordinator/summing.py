@@ -18,7 +18,7 @@ from coordinator import summed
 from coordinator.arrivals import MaskedArrival
 from coordinator.attempt import Attempt
 from coordinator.campaign_folder import CampaignFolder
-from coordinator.courier import Answer, Courier, kind_of
+from coordinator.courier import PER_SITE, Answer, Courier, kind_of
 from coordinator.members import Member, State, refusal
 from coordinator.pacing import pause
 from protos import messages_pb2 as pb
@@ -137,9 +137,8 @@ class Summing:
             if not turn.asked:
                 turn.asked = True
                 yield self._message(turn, pb.Request(sum=self._attempt.given[site]), _STAGE_TTL)
-            while turn.parts and self._courier.room("submit", node, self._submit.at_once):
-                submit = pb.Submit(parameters=turn.parts.pop(0))
-                yield self._message(turn, pb.Request(submit=submit), _PART_TTL)
+        for per_site in range(1, PER_SITE + 1):
+            yield from self._part_requests(online, per_site)
 
     def take(self, answer: Answer) -> None:
         """Take in what came of a request.
@@ -169,6 +168,17 @@ class Summing:
                 self._drop(site, error.what, spoiled=True)
 
     # ------------------------------------------------------------ one stage
+
+    def _part_requests(self, online: Collection[int], per_site: int) -> Iterator[Message]:
+        """Ask for parts of several sites side by side, of each until all are there: one site alone lets cores idle,
+        and one that is asked again only after a while has stopped looking for requests often."""
+        for turn in self._turns.values():
+            node = turn.node
+            if node is None or node not in online or time.monotonic() < turn.due:
+                continue
+            while turn.parts and self._courier.room("submit", node, self._submit.at_once, per_site):
+                submit = pb.Submit(parameters=turn.parts.pop(0))
+                yield self._message(turn, pb.Request(submit=submit), _PART_TTL)
 
     def _heard(self, turn: _Turn, answer: Answer, reply: pb.Reply) -> None:
         site, kind = turn.member.site, reply.WhichOneof("what")

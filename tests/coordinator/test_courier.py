@@ -245,6 +245,7 @@ def test_what_goes_wrong_while_pulling_is_not_swallowed(courier, box, push, monk
 def test_there_is_room_for_so_many_parts_and_two_per_site(courier, push):
     assert courier.room("submit", 1, 3)
     push(1, SUBMIT)
+    assert not courier.room("submit", 1, 3, per_site=1)
     push(1, SUBMIT)
     assert not courier.room("submit", 1, 3)
     assert courier.room("submit", 2, 3)

@@ -117,6 +117,16 @@ def test_the_order_and_size_of_parts_change_nothing(four, make_world, make_grid)
     assert bits(four) == plain_bits(make_world, make_grid, four, FOUR)
 
 
+def test_sites_are_asked_for_parts_side_by_side_and_of_each_until_all_are_there(four, make_grid):
+    path = four.home.settings_path
+    path.write_text(path.read_text().replace("part_mebibytes = 48", "part_mebibytes = 0"))
+    grid = make_grid(four)
+    OneShotMerge(four.folder).start(grid)
+    asked = [site for site, request in grid.log if request.WhichOneof("what") == "submit"]
+    assert all(first != second for first, second in itertools.pairwise(asked))
+    assert set(asked[: len(asked) // 2]) == set(FOUR[:2])
+
+
 def test_nothing_of_a_single_update_is_kept(four, make_grid):
     OneShotMerge(four.folder).start(make_grid(four))
     left = {
