@@ -170,8 +170,11 @@ class Summing:
     # ------------------------------------------------------------ one stage
 
     def _part_requests(self, online: Collection[int], per_site: int) -> Iterator[Message]:
-        """Ask for parts of several sites side by side, of each until all are there: one site alone lets cores idle,
-        and one that is asked again only after a while has stopped looking for requests often."""
+        """Ask several sites for parts side by side, each until all are there.
+
+        One site at a time would let cores and lines idle, and one that is asked only now and then stops looking
+        for requests often.
+        """
         for turn in self._turns.values():
             node = turn.node
             if node is None or node not in online or time.monotonic() < turn.due:
