@@ -82,6 +82,8 @@ def show(folder: SiteArgument, as_json: JsonOption = False) -> None:
     typer.echo(f"joined       {joined.campaign.name if joined else 'no campaign'}")
     if joined:
         _say_rules(joined)
+        yes = "yes" if acceptance.accepted(joined) else "no, so nothing is run: onebasin site accept"
+        _say("accepted", yes)
 
 
 def join(
@@ -198,9 +200,11 @@ def _accept(joined: list[Joined], digest: str) -> None:
 
 
 def _say_rules(joined: Joined) -> None:
-    from client import acceptance
     from client.plain_words import rules
 
-    yes = "yes" if acceptance.accepted(joined) else "no, so nothing is run: onebasin site accept"
-    for word, sentence in [*rules(joined.campaign, joined.site.name), ("accepted", yes)]:
-        typer.echo(f"  {word:<9} {sentence}")
+    for word, sentence in rules(joined.campaign, joined.site.name):
+        _say(word, sentence)
+
+
+def _say(word: str, sentence: str) -> None:
+    typer.echo(f"  {word:<9} {sentence}")

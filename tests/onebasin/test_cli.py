@@ -264,9 +264,12 @@ def test_both_sides_display_the_same_digest_and_one_word_accepts_it(onebasin, ap
     assert code == 0
     assert digest in out
     assert "not accepted yet" in out
+    assert "accepted  no, so nothing is run" in onebasin("site", "show", site)[1]
     code, out, _ = onebasin("site", "join", site, *welcome, "--accept", digest)
     assert code == 0
     assert "accepted campaign two" in out
+    assert "so nothing is run" not in out
+    assert "accepted  yes" in onebasin("site", "show", site)[1]
 
 
 def test_a_welcome_with_several_campaigns_joins_those_whose_base_is_here(
