@@ -43,7 +43,13 @@ _DISK = 96
 _SETTLING = 150.0
 _USUAL = 25.0
 """Seconds that a round takes, as long as nobody has measured it."""
-_LASTING = {"superlink": 1, "supernode": len(SITES), "watcher": len(SITES)}
+_LASTING = {
+    "superlink": 1,
+    "superexec": 1,
+    "supernode": len(SITES),
+    "forking": 2 * len(SITES),  # and the SuperExec that is its child
+    "watcher": len(SITES),
+}
 """How many of those there are that don't end with a campaign."""
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - both loopback and the wire's end
 

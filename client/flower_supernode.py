@@ -31,7 +31,7 @@ from flwr.supernode import start_client_internal
 
 from client import acceptance
 from client.site import Site
-from protos import superexec
+from protos import ending, superexec
 from protos.errors import FederationError, OnebasinError
 
 PROGRAM = "flower-supernode"
@@ -165,7 +165,7 @@ def main() -> None:
     listen_often(start_client_internal)
     superexec.keep(start_client_internal, log, (sys.executable, "-m", FORKING))
     sys.argv[0] = PROGRAM
-    sys.exit(run())
+    ending.end_with(run)
 
 
 if __name__ == "__main__":

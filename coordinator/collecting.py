@@ -15,7 +15,7 @@ from coordinator.campaign_folder import CampaignFolder
 from coordinator.courier import Answer, Courier, kind_of
 from coordinator.folding import Folding
 from coordinator.greeting import Greeted
-from coordinator.members import Member, State, error_word, refusal, refusal_word
+from coordinator.members import PHASES, Member, State, error_word, refusal, refusal_word
 from coordinator.merge.state import MergeState
 from coordinator.merging import last_receipt
 from coordinator.pacing import pause
@@ -262,13 +262,13 @@ class Collecting:
                 "adaptation",
             )
             return
-        if state not in pb.Progress.State.values() or progress.phase not in pb.Phase.values():
+        if state not in pb.Progress.State.values() or progress.phase not in PHASES:
             raise UpdateRefusedError(f"site {member.site}: its progress is none that is known here")
         self.events.note(
             "progress",
             member.site,
             state=pb.Progress.State.Name(state).removeprefix("STATE_").lower(),
-            phase=pb.Phase.Name(progress.phase).removeprefix("PHASE_").lower(),
+            phase=PHASES[progress.phase],
             step=progress.step,
             steps=progress.steps,
             eta=round(progress.eta_seconds, 1),

@@ -20,6 +20,15 @@ if TYPE_CHECKING:  # it brings Flower, which commands that only look need not wa
     from coordinator.arrivals import Arrival
 
 
+PHASES = {
+    pb.PHASE_UNSPECIFIED: "starting",
+    pb.PHASE_DATA: "data",
+    pb.PHASE_ADAPT: "adapt",
+    pb.PHASE_UPDATE: "update",
+}
+"""What a member that adapts is at, in a word."""
+
+
 class State(Enum):
     """How far a member is. The last five are final for a run: nothing more comes of them in it."""
 

@@ -15,10 +15,9 @@ from coordinator import overview
 from coordinator.campaign_folder import CampaignFolder
 from coordinator.home import Home
 from coordinator.journal import FILE, Course, Journal, Standing
-from coordinator.members import WORDS, State
+from coordinator.members import PHASES, WORDS, State
 from coordinator.overview import Overview
 from coordinator.tally import Tallies, Tally
-from protos import messages_pb2 as pb
 from protos import metrics
 from protos.errors import OnebasinError
 from protos.metrics import COUNTER, GAUGE, SUMMARY, Metric, Part, Sample
@@ -29,7 +28,6 @@ ENDED = 5
 """How many campaigns that are over are shown: those that ended last."""
 STATES = ("new", "running", "stopped", "failed", "merged", "cancelling", "cancelled")
 OVER = frozenset({"failed", "merged", "cancelled"})
-PHASES = tuple(name.removeprefix("PHASE_").lower() for name in pb.Phase.keys())  # noqa: SIM118  # protobuf's
 
 CAMPAIGN, MEMBER = ("campaign",), ("campaign", "site")
 STATE = Metric(
@@ -187,7 +185,7 @@ def member(name: str, site: str, standing: Standing, tally: Tally) -> Iterator[S
     yield SENT(tally.sent[site], name, site)
     if standing.progress:
         phase = standing.progress.get("phase")
-        yield PHASE(1, name, site, phase if phase in PHASES else "other")
+        yield PHASE(1, name, site, phase if phase in PHASES.values() else "other")
         for metric, key in ((STEP, "step"), (STEPS, "steps"), (LEFT, "eta")):
             if (value := metrics.number(standing.progress.get(key))) is not None:
                 yield metric(value, name, site)

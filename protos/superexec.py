@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from protos import linux
+
 PROGRAM = "flower-superexec"
 PAUSE = 1.0
 """Seconds until it is started again."""
 
 
 class Kept:
-    """A program that is started again when it ends without having been asked to.
+    """A program that is started again when it ends without having been asked to, and ends with this process.
 
     Args:
         command: Its command line.
@@ -51,7 +53,8 @@ class Kept:
         return self._process.wait(timeout)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, **self._options)
+        # Flower's own watch asks whether there is a process of its parent's number, which may be another by then.
+        return subprocess.Popen(self._command, preexec_fn=linux.end_with_parent, **self._options)
 
     def _keep(self) -> None:
         while True:

@@ -99,3 +99,14 @@ def test_a_flower_that_starts_none_is_left_alone():
     engine = ModuleType("engine")
     superexec.keep(engine, LOG)
     assert not hasattr(engine, "subprocess")
+
+
+def test_it_ends_with_the_process_that_keeps_it_however_that_ends():
+    body = f"import logging; from protos.superexec import Kept; Kept({SLEEPING!r}, logging.getLogger()); "
+    words = [sys.executable, "-c", body + "import time; time.sleep(60)"]
+    with subprocess.Popen(words) as keeper:
+        keeping = psutil.Process(keeper.pid)
+        until(keeping.children)
+        (kept,) = keeping.children()
+        keeper.kill()
+    until(lambda: not kept.is_running() or kept.status() == psutil.STATUS_ZOMBIE)
