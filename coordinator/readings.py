@@ -185,7 +185,7 @@ def member(name: str, site: str, standing: Standing, tally: Tally) -> Iterator[S
     yield SENT(tally.sent[site], name, site)
     if standing.progress:
         phase = standing.progress.get("phase")
-        yield PHASE(1, name, site, phase if phase in PHASES.values() else "other")
+        yield PHASE(1, name, site, str(phase) if phase in PHASES.values() else "other")
         for metric, key in ((STEP, "step"), (STEPS, "steps"), (LEFT, "eta")):
             if (value := metrics.number(standing.progress.get(key))) is not None:
                 yield metric(value, name, site)
