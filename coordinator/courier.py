@@ -7,6 +7,7 @@ no letter of the site's that answers this very request counts as nothing: anybod
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -16,12 +17,15 @@ from dataclasses import dataclass, replace
 from flwr.app import Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 from coordinator.members import refusal
 from protos import faults, flower, letters, signing, update_pb2
 from protos import messages_pb2 as pb
 from protos.errors import UpdateRefusedError
 from protos.flower import PARAMETERS
+
+log = logging.getLogger("onebasin.coordinator")
 
 SILENCE = 30.0
 """Seconds past a message's time to live after which it counts as lost, whatever Flower says."""
@@ -189,12 +193,20 @@ class Courier:
             now = time.monotonic()
             pending = replace(written, sent=now, until=now + message.metadata.ttl + SILENCE)
             faults.point("request-sending")
-            sent = [message_id for message_id in self._grid.push_messages([message]) if message_id]
+            sent = self._sent(message)
             faults.point("request-sent")
             self._pending.update((message_id, pending) for message_id in sent)
-            if not sent:  # Flower logs why and goes on
+            if not sent:
                 self._unsent.append(pending)
             del message
+
+    def _sent(self, message: Message) -> list[str]:
+        """Send a message, and return its id; none if it did not get through, for which Flower logs the reason."""
+        try:
+            return [message_id for message_id in self._grid.push_messages([message]) if message_id]
+        except ObjectPushError as error:  # it took too long, or a piece came twice
+            log.warning("a request to node %s did not get through: %s", message.metadata.dst_node_id, error)
+            return []
 
     def replies(self) -> Iterator[Message]:
         """Pull what has arrived, one message at a time; the caller drops each before it takes the next."""

@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 from client import correspondence
 from coordinator import courier as module
@@ -134,6 +135,18 @@ def test_a_request_is_lost_when_its_time_and_some_silence_are_over(courier, monk
     assert (found.node, found.problem) == (1, "no answer came in time")
     assert courier.under_way() == 0
     assert not list(courier.lost())
+
+
+def test_a_request_whose_upload_the_superlink_refuses_is_lost_and_the_run_goes_on(courier, box, push, caplog):
+    def refused(name):
+        raise ObjectPushError("76cf", 13, "2033")
+
+    box.answer = refused
+    push(2, SUBMIT)
+    assert courier.under_way() == 0
+    (found,) = courier.lost()
+    assert (found.node, found.request.submit) == (2, SUBMIT.submit)
+    assert "did not get through: Failed to push object with ID '76cf'" in caplog.text
 
 
 @pytest.mark.parametrize("ids", [[], [None], [""]])
