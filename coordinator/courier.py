@@ -193,18 +193,18 @@ class Courier:
             now = time.monotonic()
             pending = replace(written, sent=now, until=now + message.metadata.ttl + SILENCE)
             faults.point("request-sending")
-            sent = self._sent(message)
+            sent = self._send(message)
             faults.point("request-sent")
             self._pending.update((message_id, pending) for message_id in sent)
             if not sent:
                 self._unsent.append(pending)
             del message
 
-    def _sent(self, message: Message) -> list[str]:
-        """Send a message, and return its id; none if it did not get through, for which Flower logs the reason."""
+    def _send(self, message: Message) -> list[str]:
+        """Send a message, and return its id; none if it did not get through, and then the log says why."""
         try:
             return [message_id for message_id in self._grid.push_messages([message]) if message_id]
-        except ObjectPushError as error:  # it took too long, or a piece came twice
+        except ObjectPushError as error:  # its store refused a piece
             log.warning("a request to node %s did not get through: %s", message.metadata.dst_node_id, error)
             return []
 
