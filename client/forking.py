@@ -41,18 +41,19 @@ def main() -> Callable[[], None]:
     The caller calls it at the end of the program, so that it ends as Flower's own program does.
     """
     ours, theirs = socket.socketpair()
+    here = os.getpid()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended
     if os.fork() == 0:
         ours.close()
-        return superexec(theirs)
+        return superexec(theirs, here)
     theirs.close()
     return serve(ours)
 
 
-def superexec(asks: socket.socket) -> Callable[[], None]:
-    """Return Flower's SuperExec, which asks for ClientApps instead of starting them."""
+def superexec(asks: socket.socket, parent: int) -> Callable[[], None]:
+    """Return Flower's SuperExec, which asks its parent for ClientApps instead of starting them."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    linux.end_with_parent()
+    linux.end_with_parent(parent)
 
     def started(command: list[str], **options: Any) -> subprocess.Popen[bytes] | None:
         if command[0] != NAME:

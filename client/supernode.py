@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -115,7 +116,7 @@ def _run(arguments: list[str], env: dict[str, str], handed: tuple[int, ...]) -> 
         stderr=subprocess.STDOUT,
         start_new_session=True,
         pass_fds=handed,
-        preexec_fn=linux.end_with_parent,  # nobody would watch it any more
+        preexec_fn=partial(linux.end_with_parent, os.getpid()),  # nobody would watch it any more
     )
 
     def pass_on() -> None:

@@ -6,6 +6,7 @@ Each is one system call, so it may also be called between fork and exec.
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 from typing import Any
@@ -16,9 +17,17 @@ _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def end_with_parent() -> None:
-    """Have the kernel ask this process to end (SIGTERM) when the one that started it is gone, however it ended."""
+def end_with_parent(parent: int) -> None:
+    """Have the kernel ask this process to end (SIGTERM) when the one that started it is gone, however it ended.
+
+    Args:
+        parent: The number of the one that started it. If that was gone before the kernel could be told, this
+            process ends here.
+
+    """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(128 + signal.SIGTERM)
 
 
 def adopt_orphans() -> None:

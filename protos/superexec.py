@@ -7,9 +7,11 @@ on and looks healthy, but starts no app ever after.
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import threading
 from collections.abc import Sequence
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -35,13 +37,16 @@ class Kept:
         self._log = log
         self._options = options
         self._asked = threading.Event()
+        # Held while one takes the other's place, so that whoever asks for the end asks the one that is there.
+        self._changing = threading.Lock()
         self._process = self._start()
         threading.Thread(target=self._keep, name="superexec", daemon=True).start()
 
     def terminate(self) -> None:
         """Ask it to end, for good."""
         self._asked.set()
-        self._process.terminate()
+        with self._changing:
+            self._process.terminate()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end, and return its exit code.
@@ -54,19 +59,22 @@ class Kept:
 
     def _start(self) -> subprocess.Popen[bytes]:
         # Flower's own watch asks whether there is a process of its parent's number, which may be another by then.
-        return subprocess.Popen(self._command, preexec_fn=linux.end_with_parent, **self._options)
+        bound = partial(linux.end_with_parent, os.getpid())
+        return subprocess.Popen(self._command, preexec_fn=bound, **self._options)
 
     def _keep(self) -> None:
         while True:
             code = self._process.wait()
-            if self._asked.wait(PAUSE):
-                return
-            try:
-                self._process = self._start()
-            except OSError as error:  # no memory, or too many processes: so it is tried until there is
-                self._log.error("the SuperExec ended (exit code %s), and can't be started: %s", code, error)
-            else:
-                self._log.error("the SuperExec ended (exit code %s): started again", code)
+            self._asked.wait(PAUSE)
+            with self._changing:
+                if self._asked.is_set():
+                    return
+                try:
+                    self._process = self._start()
+                except OSError as error:  # no memory, or too many processes: so it is tried until there is
+                    self._log.error("the SuperExec ended (exit code %s), and can't be started: %s", code, error)
+                else:
+                    self._log.error("the SuperExec ended (exit code %s): started again", code)
 
 
 def keep(engine: ModuleType, log: logging.Logger, program: Sequence[str] = (PROGRAM,)) -> None:

@@ -12,22 +12,43 @@ import pytest
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing happens")
 
 
+def gone(process: psutil.Process) -> bool:
+    """Tell whether it ended, waited for or not."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def python(words: str) -> subprocess.Popen[str]:
-    program = f"import os, subprocess, sys, time; from protos import linux; {words}"
+    program = f"import os, subprocess, sys, time; from protos import linux\n{words}"
     return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
 
 
-CHILD = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], preexec_fn=linux.end_with_parent)"
+CHILD = """
+here = os.getpid()
+bound = lambda: linux.end_with_parent(here)
+child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], preexec_fn=bound)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
 
 
 def test_a_process_that_is_to_end_with_its_parent_does_though_that_is_killed():
-    with python(f"child = {CHILD}; print(child.pid, flush=True); time.sleep(60)") as parent:
+    with python(CHILD) as parent:
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
     until = time.monotonic() + 30
-    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+    while not gone(child):
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+def test_a_process_whose_parent_is_gone_before_it_could_say_so_ends_at_once():
+    another = 1 << 30
+    with python(f"linux.end_with_parent({another}); print('still here')") as process:
+        assert process.stdout.read() == ""
+        assert process.wait(30) == 143
 
 
 def test_orphans_are_adopted():

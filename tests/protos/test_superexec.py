@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 import time
 from importlib import import_module
 from types import ModuleType
@@ -32,10 +33,17 @@ def running():
     """Return those children of this process whose command line holds a word."""
 
     def look(word: str) -> list[psutil.Process]:
-        alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-        return [child for child in alive if word in child.cmdline()]
+        return [child for child in psutil.Process().children() if word in words(child)]
 
     return look
+
+
+def words(process: psutil.Process) -> list[str]:
+    """Return its command line, which one that ended has not, be it while it is looked at."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def until(met):
@@ -55,14 +63,36 @@ def test_it_is_started_again_when_it_is_killed_and_not_when_it_was_asked_to_end(
     kept = engine.subprocess.Popen(["flower-superexec", "--word-one"], start_new_session=True)
     (first,) = running("--word-one")
     first.kill()
-    until(lambda: running("--word-one"))
+    until(lambda: "the SuperExec ended (exit code -9): started again" in caplog.text)
     (second,) = running("--word-one")
     assert second.pid != first.pid
-    assert "the SuperExec ended (exit code -9): started again" in caplog.text
     kept.terminate()
     assert kept.wait(10) == -15
     time.sleep(0.3)
     assert not running("--word-one")
+
+
+def test_one_that_is_just_being_started_again_is_asked_to_end_too(engine, running, monkeypatch):
+    superexec.keep(engine, LOG, SLEEPING)
+    kept = engine.subprocess.Popen(["flower-superexec", "--word-three"])
+    real, starting, go_on = subprocess.Popen, threading.Event(), threading.Event()
+
+    def slow(*words, **options):
+        starting.set()
+        assert go_on.wait(30)
+        return real(*words, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", slow)
+    (first,) = running("--word-three")
+    first.kill()
+    assert starting.wait(30)
+    ending = threading.Thread(target=kept.terminate)
+    ending.start()
+    ending.join(0.2)  # without a lock it would have asked the one that is gone, and be back by now
+    go_on.set()
+    ending.join(30)
+    assert kept.wait(10) == -15
+    until(lambda: not running("--word-three"))
 
 
 def test_the_end_is_waited_for_no_longer_than_asked(engine):
@@ -103,10 +133,9 @@ def test_a_flower_that_starts_none_is_left_alone():
 
 def test_it_ends_with_the_process_that_keeps_it_however_that_ends():
     body = f"import logging; from protos.superexec import Kept; Kept({SLEEPING!r}, logging.getLogger()); "
-    words = [sys.executable, "-c", body + "import time; time.sleep(60)"]
-    with subprocess.Popen(words) as keeper:
+    with subprocess.Popen([sys.executable, "-c", body + "import time; time.sleep(60)"]) as keeper:
         keeping = psutil.Process(keeper.pid)
         until(keeping.children)
         (kept,) = keeping.children()
         keeper.kill()
-    until(lambda: not kept.is_running() or kept.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: not words(kept))
