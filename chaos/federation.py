@@ -156,6 +156,7 @@ def federation(
     sites: tuple[str, ...] = SITES,
     absent: tuple[str, ...] = (ABSENT,),
     weights: Path | None = None,
+    passphrase: bytes | None = None,
 ) -> Iterator[Federation]:
     """Start a SuperLink and SuperNodes, and end them, with all that they started.
 
@@ -165,6 +166,7 @@ def federation(
         sites: Those whose SuperNodes are started.
         absent: Those that are registered, and whose SuperNodes never run.
         weights: The base, if one is there; else a small one is trained.
+        passphrase: Encrypts the coordinator's keys.
 
     """
     ground = ground or Ground()
@@ -174,6 +176,7 @@ def federation(
         control_port=free_port(),
         fleet_address=f"{ground.address}:{free_port()}",
         submit=SubmitSettings(at_once=2, part_mebibytes=1),
+        passphrase=passphrase,
     )
     if weights is None:
         weights = folder / "base.safetensors"

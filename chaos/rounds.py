@@ -27,7 +27,7 @@ from coordinator.campaign_folder import CampaignFolder
 from coordinator.merge.midpoint import pooled_statistics, write_midpoint
 from coordinator.merge.state import MergeState, Term, Update, write_sum
 from coordinator.merging import MODEL, last_receipt
-from protos import audit, signing
+from protos import audit
 from protos.digest import file_digest
 from protos.errors import OnebasinError
 from protos.faults import VARIABLE
@@ -198,7 +198,7 @@ class Yard:
             state.check()
             if state.digests != set(inputs.values()) or state.models != len(inputs):
                 return f"the merge state holds {sorted(state.digests)} of {state.models} models"
-        audit.verify(self.federation.home.audit.path, signing.public_bytes(self.federation.home.signing_key))
+        audit.verify(self.federation.home.audit.path, self.federation.home.public_key)
         for site in (self.federation.sites[name] for name in self.members):
             audit.verify(site.audit.path, site.request().signing_key)
         with TensorFile(campaign.merged / MODEL) as model:

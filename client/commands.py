@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from client.enrolment_commands import accept, fingerprint, init, join, show
 from client.health import health
 from client.judging_commands import evaluate, predict
 from client.metrics import metrics
-from protos import keyfiles
+from protos.options import use_passphrase_file
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,22 +28,7 @@ CampaignOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.callback()
-def _options(
-    passphrase_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="A file with the passphrase of the site's keys, instead of a prompt. "
-            f"The variable {keyfiles.PASSPHRASE_FILE} names one as well.",
-            show_default=False,
-        ),
-    ] = None,
-) -> None:
-    if passphrase_file is not None:
-        os.environ[keyfiles.PASSPHRASE_FILE] = str(
-            passphrase_file.resolve()
-        )  # for the processes of a SuperNode too
-
+app.callback()(use_passphrase_file)
 
 for command in (init, show, fingerprint, join, accept):
     app.command()(command)

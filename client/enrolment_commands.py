@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from protos.options import PassphraseOption
+
 if TYPE_CHECKING:
     from client.joined import Joined
     from client.site import Site
@@ -30,10 +32,7 @@ def init(
         str,
         typer.Option(help="Host and port of the coordinator's SuperLink, if not the one that its welcome names."),
     ] = "",
-    passphrase: Annotated[
-        bool,
-        typer.Option("--passphrase", help="Encrypt the private keys: asks for a passphrase, or reads its file."),
-    ] = False,
+    passphrase: PassphraseOption = False,
 ) -> None:
     """Make a site: its settings and its keys, which never leave it."""
     from client.site import Site

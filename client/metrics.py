@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from protos.metrics_options import AddressOption, OnceOption, TextfileOption
+from protos.options import AddressOption, OnceOption, TextfileOption
 
 ADDRESS = "127.0.0.1:9110"
 

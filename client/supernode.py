@@ -23,7 +23,7 @@ from typing import NoReturn
 from client import unlocking
 from client.client_app import SITE_FOLDER
 from client.site import Site
-from protos import linux, logpump, logs, validity
+from protos import keyfiles, linux, logpump, logs, validity
 from protos.errors import ConfigurationError, FederationError
 from protos.programs import environment, free_port
 
@@ -84,7 +84,11 @@ def serve(site: Site, say: Callable[[str, str], None]) -> NoReturn:
     refused_since: float | None = None
     while True:
         started = time.monotonic()
-        with unlocking.passphrase(site) as passphrase, unlocking.node_key(site) as (node_key, handed):
+        signing_key = site.keys / "signing.pem"
+        with (
+            keyfiles.handed_on(signing_key, "the SuperNode") as passphrase,
+            unlocking.node_key(site) as (node_key, handed),
+        ):
             env = {**environment(site.folder / "flower"), **passphrase}
             code, reason = _run(command(site, node_key), env, handed)
         if reason != _REFUSED:

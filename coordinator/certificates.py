@@ -21,29 +21,38 @@ from protos.errors import ConfigurationError
 _YEAR = datetime.timedelta(days=365)
 
 
-def make(folder: Path, hosts: Iterable[str]) -> None:
+def make(folder: Path, hosts: Iterable[str], passphrase: bytes | None = None) -> None:
     """Make a CA and a server certificate for some host names or addresses.
 
     Writes ``ca.crt`` (which sites get), ``ca.key``, ``server.pem`` and ``server.key`` into `folder`.
 
+    Args:
+        folder: Where.
+        hosts: Names or addresses under which sites reach the SuperLink.
+        passphrase: Encrypts ``ca.key``.
+
     Raises:
+        ConfigurationError: There is a CA already.
         StorageError: The folder can't be written to.
 
     """
     files.make_folder(folder, mode=0o700)
-    _write_authority(folder, "ca")
-    renew(folder, hosts)
+    _serve(folder, hosts, _write_authority(folder, "ca", passphrase))
 
 
 def renew(folder: Path, hosts: Iterable[str]) -> None:
     """Make a new server key and certificate, vouched for by the CA that is there. Sites notice nothing.
 
     Raises:
-        ConfigurationError: The CA's key or certificate can't be read.
+        ConfigurationError: The CA's key or certificate can't be read, or the key's passphrase is not to be had.
         StorageError: The folder can't be written to.
 
     """
-    ca_key = keyfiles.read(folder / "ca.key", ec.EllipticCurvePrivateKey)  # type: ignore[type-abstract]
+    _serve(folder, hosts, _key_of(folder / "ca.key"))
+
+
+def _serve(folder: Path, hosts: Iterable[str], ca_key: ec.EllipticCurvePrivateKey) -> None:
+    """Make the server's key and certificate."""
     # While a new authority is on its way to the sites, both are in this file; the one whose key this is counts.
     ca = next((c for c in validity.certificates(folder / "ca.crt") if c.public_key() == ca_key.public_key()), None)
     if ca is None:
@@ -66,13 +75,15 @@ def stage_authority(folder: Path) -> None:
     """Make the CA that will take over: from now on ``ca.crt`` holds both, and sites that get it trust both.
 
     Raises:
-        ConfigurationError: One is on its way already.
+        ConfigurationError: One is on its way already, or the passphrase of the one that is there is not to be had.
         StorageError: The folder can't be written to.
 
     """
     if (folder / "next-ca.key").exists():
         raise ConfigurationError("a new authority is on its way already", "finish that first: --finish")
-    _write_authority(folder, "next-ca")
+    now = folder / "ca.key"
+    _key_of(now)  # a wrong passphrase must not be the next one's
+    _write_authority(folder, "next-ca", keyfiles.passphrase(now) if keyfiles.is_locked(now) else None)
     both = (folder / "ca.crt").read_bytes() + (folder / "next-ca.crt").read_bytes()
     files.write(folder / "ca.crt", both)
 
@@ -95,7 +106,7 @@ def switch_authority(folder: Path, hosts: Iterable[str]) -> None:
     renew(folder, hosts)
 
 
-def _write_authority(folder: Path, name: str) -> None:
+def _write_authority(folder: Path, name: str, passphrase: bytes | None) -> ec.EllipticCurvePrivateKey:
     key = ec.generate_private_key(ec.SECP256R1())
     # Two authorities need two names, or a certificate's issuer would be looked for under the wrong one.
     subject = _called(f"onebasin coordinator CA {secrets.token_hex(4)}")
@@ -106,8 +117,13 @@ def _write_authority(folder: Path, name: str) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    files.write(folder / f"{name}.key", _pem(key), mode=0o600)
+    keyfiles.write(folder / f"{name}.key", key, passphrase)
     files.write(folder / f"{name}.crt", authority.public_bytes(Encoding.PEM))
+    return key
+
+
+def _key_of(path: Path) -> ec.EllipticCurvePrivateKey:
+    return keyfiles.read(path, ec.EllipticCurvePrivateKey)  # type: ignore[type-abstract]
 
 
 def _builder(

@@ -25,12 +25,15 @@ from coordinator.enrolment_commands import (
 from coordinator.health import health
 from coordinator.metrics import metrics
 from coordinator.page.command import serve
+from protos.options import PassphraseOption, use_passphrase_file
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Lay down a campaign, collect the sites' updates, merge them once.",
 )
+
+app.callback()(use_passphrase_file)
 
 HomeArgument = Annotated[Path, typer.Argument(help="The coordinator's folder.", metavar="FOLDER")]
 NameArgument = Annotated[str, typer.Argument(help="The campaign's name.", metavar="CAMPAIGN")]
@@ -45,11 +48,14 @@ def init(
     ] = ["localhost", "127.0.0.1"],  # noqa: B006  # typer wants a list, and nobody changes it
     listen: Annotated[str, typer.Option(help="Host and port on which to listen for sites.")] = "0.0.0.0:9092",
     control_port: Annotated[int, typer.Option(help="Port of Flower's Control API, on loopback only.")] = 9093,
+    passphrase: PassphraseOption = False,
 ) -> None:
     """Make a coordinator: settings, certificate authority, keys."""
     from coordinator.home import Home
+    from protos import keyfiles
 
-    home = Home.init(folder, hosts=tuple(host), control_port=control_port, fleet_address=listen)
+    lock = keyfiles.new_passphrase() if passphrase else None
+    home = Home.init(folder, hosts=tuple(host), control_port=control_port, fleet_address=listen, passphrase=lock)
     typer.echo(f"made a coordinator in {home.folder}")
     typer.echo(f"its fingerprint, to be read aloud: {home.fingerprint}")
 
@@ -153,13 +159,17 @@ def superlink(folder: HomeArgument) -> None:
 
     from coordinator import superlink as flower
     from coordinator.home import Home
+    from protos import keyfiles
     from protos.programs import environment
 
     home = Home.open(folder)
+    _ = home.signing_key  # a passphrase is asked for now, and not when the first campaign runs
     warn(home)
     flower.write_connection(home)
     command = flower.superlink_command(home)
-    os.execvpe(command[0], command, {**environment(home.flower), flower.HOME: str(home.folder)})  # noqa: S606
+    with keyfiles.handed_on(home.keys / "signing.pem", "the SuperLink") as variables:
+        env = {**environment(home.flower), **variables, flower.HOME: str(home.folder)}
+        os.execvpe(command[0], command, env)  # noqa: S606
 
 
 @app.command()

@@ -5,8 +5,8 @@
     coordinator.toml          settings
     audit.jsonl               what arrived, was refused, approved, merged, withdrawn; audit.head.json is its end
     journal.db                what is under way in each campaign, see `coordinator.journal`
-    keys/                     CA, SuperLink certificate; signing.pem (Ed25519) signs requests and receipts,
-                              agreement.pem (X25519) opens what sites send
+    keys/                     CA, SuperLink certificate; signing.pem (Ed25519; signing.pub: its public half) signs
+                              requests and receipts, agreement.pem (X25519) opens what sites send
     sites/<name>/             one per approved site, see `coordinator.roster`
     flower/                   Flower's own files
     campaigns/<name>/         one per campaign, see `coordinator.campaign_folder`
@@ -56,6 +56,7 @@ class Home:
         control_port: int,
         fleet_address: str,
         submit: SubmitSettings | None = None,
+        passphrase: bytes | None = None,
     ) -> Home:
         """Make a coordinator: its folder, settings, CA and keys.
 
@@ -65,6 +66,8 @@ class Home:
             control_port: Port of Flower's Control API, on loopback.
             fleet_address: Host and port on which it listens for sites.
             submit: How updates are asked for.
+            passphrase: Encrypts the private keys, but for the SuperLink's own, which Flower reads: that one
+                vouches for nothing but a connection, for a year, and is made anew at any time.
 
         Raises:
             ConfigurationError: There is a coordinator already.
@@ -73,13 +76,14 @@ class Home:
         home = cls(folder)
         if home.settings_path.exists():
             raise ConfigurationError(f"there is a coordinator in {folder} already", "choose another folder")
-        certificates.make(home.keys, [*hosts, *_LOOPBACK])
-        signing.new_key(home.keys / "signing.pem")
-        keyfiles.write(home.keys / "agreement.pem", X25519PrivateKey.generate())
+        certificates.make(home.keys, [*hosts, *_LOOPBACK], passphrase)
+        signing_key = signing.new_key(home.keys / "signing.pem", passphrase)
+        keyfiles.write(home.keys / "agreement.pem", X25519PrivateKey.generate(), passphrase)
         files.make_folder(home.flower)
         made = CoordinatorSettings(control_port, fleet_address, hosts=hosts, submit=submit or SubmitSettings())
         files.write(home.settings_path, made.text())
-        home.audit.note("made", hosts=list(hosts), key=signing.public_bytes(home.signing_key).hex())
+        audit = Audit(folder, lambda: signing_key)  # which may have a passphrase from now on
+        audit.note("made", hosts=list(hosts), key=home.public_key.hex())
         return home
 
     @classmethod
@@ -121,6 +125,11 @@ class Home:
         return signing.load_key(self.keys / "signing.pem")
 
     @cached_property
+    def public_key(self) -> bytes:
+        """The public half of the signing key; 32 bytes. No passphrase is needed for it."""
+        return signing.load_public(self.keys / "signing.pem")
+
+    @cached_property
     def audit(self) -> Audit:
         """The log of all that matters here."""
         return Audit(self.folder, lambda: self.signing_key)
@@ -138,12 +147,12 @@ class Home:
     @property
     def public_keys(self) -> Keys:
         """The keys that a campaign lists for the coordinator."""
-        return Keys(signing.public_bytes(self.signing_key), signing.public_bytes(self.agreement_key))
+        return Keys(self.public_key, signing.public_bytes(self.agreement_key))
 
     @property
     def fingerprint(self) -> str:
         """What people read to each other to make sure that a welcome is this coordinator's."""
-        return signing.fingerprint(signing.public_bytes(self.signing_key))
+        return signing.fingerprint(self.public_key)
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from coordinator.campaign_folder import CampaignFolder
-from protos import receipts, signing
+from protos import receipts
 from protos.receipts import Receipt
 
 MODEL, RECEIPT, PROOFS, SUPERSEDED = "merged.safetensors", "receipt.json", "proofs", "superseded"
@@ -23,7 +23,7 @@ def last_receipt(folder: CampaignFolder) -> Receipt | None:
     path = folder.merged / RECEIPT
     if not path.exists():
         return None
-    return receipts.read(path, signing.public_bytes(folder.home.signing_key))
+    return receipts.read(path, folder.home.public_key)
 
 
 def receipt_files(folder: CampaignFolder) -> Iterator[Path]:

@@ -114,4 +114,4 @@ def _own_key(log: Path) -> bytes:
         raise ConfigurationError(
             f"there is no key beside {log} to verify it with", "give the public key of whose log it is: --key"
         )
-    return signing.public_bytes(signing.load_key(path))
+    return signing.load_public(path)

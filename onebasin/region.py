@@ -59,8 +59,7 @@ def init(folder: Path, home: Home, name: str, *, address: str = "", passphrase: 
         ConfigurationError: The name is none, or there is a site already.
 
     """
-    key = signing.public_bytes(home.signing_key)
-    return Site.init(folder, name, address=address, passphrase=passphrase, region=key)
+    return Site.init(folder, name, address=address, passphrase=passphrase, region=home.public_key)
 
 
 def put(joined: Joined, folder: CampaignFolder) -> Put:

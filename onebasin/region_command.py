@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from protos.options import PassphraseOption
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -26,10 +28,7 @@ def init(
     superlink: Annotated[
         str, typer.Option(help="Host and port of the SuperLink above, if not the one that its welcome names.")
     ] = "",
-    passphrase: Annotated[
-        bool,
-        typer.Option("--passphrase", help="Encrypt the private keys: asks for a passphrase, or reads its file."),
-    ] = False,
+    passphrase: PassphraseOption = False,
 ) -> None:
     """Make a region's folder, with keys of its own. From then on `onebasin site` serves it like a site's."""
     from coordinator.home import Home

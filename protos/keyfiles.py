@@ -10,6 +10,8 @@ import functools
 import getpass
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -123,9 +125,43 @@ def passphrase(path: Path) -> bytes:
     if not sys.stdin.isatty():
         raise ConfigurationError(
             f"the key {path} has a passphrase, and there is no terminal to ask for it",
-            f"name a file that holds it: {PASSPHRASE_FILE}=FILE, or onebasin site --passphrase-file FILE …",
+            f"name a file that holds it: {PASSPHRASE_FILE}=FILE, or --passphrase-file FILE after onebasin site or "
+            "onebasin coordinator",
         )
     return _asked(path.parent)
+
+
+@contextmanager
+def handed_on(path: Path, to: str) -> Iterator[dict[str, str]]:
+    """Give the variables by which the processes of this one find a key's passphrase; none if none are needed.
+
+    One that is typed here stands in memory meanwhile, in a file that has no name on any disk. It also outlives an
+    exec, with this process.
+
+    Args:
+        path: The key.
+        to: Whom it is handed to, for messages.
+
+    Raises:
+        ConfigurationError: It is not to be had, or this system has no files without a name.
+
+    """
+    if os.environ.get(PASSPHRASE_FILE) or not is_locked(path):
+        yield {}
+        return
+    found = passphrase(path)
+    if not hasattr(os, "memfd_create"):  # not on macOS
+        raise ConfigurationError(
+            f"on this system a passphrase that was typed can't be handed on to {to}",
+            f"name a file that holds it: {PASSPHRASE_FILE}=FILE",
+        )
+    memory = os.memfd_create("onebasin", 0)
+    try:
+        os.fchmod(memory, 0o600)
+        os.write(memory, found)
+        yield {PASSPHRASE_FILE: f"/proc/{os.getpid()}/fd/{memory}"}
+    finally:
+        os.close(memory)
 
 
 def new_passphrase() -> bytes:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.protobuf.message import DecodeError, Message
 
-from protos import keyfiles
+from protos import files, keyfiles
 from protos import update_pb2 as pb
 from protos.errors import ConfigurationError, SignatureError, UpdateRefusedError
 
@@ -127,12 +127,16 @@ def decode(payload: bytes, kind: type[M], whose: str) -> M:
 def new_key(path: Path, passphrase: bytes | None = None) -> Ed25519PrivateKey:
     """Make an Ed25519 key and write it as PEM, readable by its owner only.
 
+    Its public half is written beside it (``.pub``, 64 hexadecimal digits): who only checks what was signed needs
+    no passphrase.
+
     Raises:
         ConfigurationError: There is a key already.
 
     """
     key = Ed25519PrivateKey.generate()
     keyfiles.write(path, key, passphrase)
+    files.write(path.with_suffix(".pub"), public_bytes(key).hex() + "\n")
     return key
 
 
@@ -145,6 +149,19 @@ def load_key(path: Path) -> Ed25519PrivateKey:
 
     """
     return keyfiles.read(path, Ed25519PrivateKey)  # type: ignore[type-abstract]
+
+
+def load_public(path: Path) -> bytes:
+    """Return the public half of the Ed25519 key in a file; 32 bytes.
+
+    Raises:
+        ConfigurationError: It does not stand beside the key, and the key can't be read; or it is none.
+
+    """
+    beside = path.with_suffix(".pub")
+    if not beside.exists():  # made by an earlier version
+        return public_bytes(load_key(path))
+    return public_key(beside.read_text(errors="replace").strip())
 
 
 def public_bytes(key: Key) -> bytes:

@@ -7,7 +7,6 @@ from pathlib import Path
 from coordinator.campaign_folder import CampaignFolder
 from coordinator.page.jobs import Job, Jobs, Say
 from coordinator.receipted import MODEL, PROOFS, RECEIPT
-from protos import signing
 from protos.errors import ConfigurationError
 
 _MARKS = {True: "✓", False: "✗", None: "–"}
@@ -61,7 +60,7 @@ def verify(jobs: Jobs, folder: CampaignFolder) -> Job:
 
         proofs = sorted((folder.merged / PROOFS).glob("*.json"))
         evidence = Evidence(folder.campaign, (), folder.base, proofs)
-        key = signing.public_bytes(folder.home.signing_key)
+        key = folder.home.public_key
         verdict = check(folder.merged / MODEL, folder.merged / RECEIPT, key, evidence)
         for one in verdict.checks:
             say(f"{_MARKS[one.ok]} {one.said}")

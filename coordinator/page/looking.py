@@ -21,7 +21,7 @@ from coordinator.page.actions import presented
 from coordinator.page.desk import Desk, desk_of
 from coordinator.page.guard import REPORT_POLICY
 from coordinator.watching import sentence
-from protos import audit, receipts, signing
+from protos import audit, receipts
 from protos.audit import Entry, Verified
 from protos.campaign import check_name
 from protos.errors import ConfigurationError, OnebasinError
@@ -214,7 +214,7 @@ def _merged(found: Overview) -> int:
 
 def _shown(home: Home, path: Path) -> Shown:
     try:
-        return Shown(path, receipts.read(path, signing.public_bytes(home.signing_key)))
+        return Shown(path, receipts.read(path, home.public_key))
     except OnebasinError as error:
         return Shown(path, None, str(error))
 
@@ -323,7 +323,7 @@ def _log(home: Home, number: int) -> Log:
     newest: deque[Entry] = deque(maxlen=number * LINES)
     total, verified, problem, anchors = 0, None, None, []
     try:
-        key = signing.public_bytes(home.signing_key)
+        key = home.public_key
         for folder in home.campaigns():
             anchors += [receipts.read(path, key).audit for path in receipted.receipt_files(folder)]
         verified = audit.verify(home.audit.path, key, tuple(anchors))

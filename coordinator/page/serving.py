@@ -52,7 +52,7 @@ class Server:
         new_token: Whether to make another token.
 
     Raises:
-        ConfigurationError: The port can't be had, or the certificate is none.
+        ConfigurationError: The port can't be had, the certificate is none, or the signing key can't be read.
         JournalError: The coordinator's journal is damaged.
         StorageError: The token can't be written.
 
@@ -60,6 +60,7 @@ class Server:
 
     def __init__(self, home: Home, place: Place, *, new_token: bool = False) -> None:
         home.journal.course("")  # better said now than on each page
+        _ = home.signing_key  # it may have a passphrase, and whoever clicks later can't be asked for it
         certificate, key = _certificate(home, place)
         _check_certificate(certificate, key)
         self.token_file = home.keys / TOKEN

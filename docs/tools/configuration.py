@@ -85,7 +85,7 @@ _ENVIRONMENT = f"""\
 | variable | meaning |
 |---|---|
 | `{keyfiles.PASSPHRASE_FILE}` | A file with the passphrase of the keys, instead of a prompt; the same as \
-`onebasin site --passphrase-file`. |
+`--passphrase-file` after `onebasin site` or `onebasin coordinator`. |
 | `XDG_CACHE_HOME` | Where bases that were trained are kept, in `onebasin/bases`; `~/.cache` if it is not set. |
 | `MLFLOW_TRACKING_USERNAME`, `MLFLOW_TRACKING_PASSWORD`, `MLFLOW_TRACKING_TOKEN` | What MLflow's server \
 asks for, if `[tracking]` names one. |

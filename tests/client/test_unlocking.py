@@ -1,8 +1,7 @@
-"""Keys under a passphrase, while a SuperNode runs."""
+"""The node's key under a passphrase, while a SuperNode runs."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -11,8 +10,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key, l
 
 from client import unlocking
 from client.site import Site
-from protos import keyfiles, signing
-from protos.errors import ConfigurationError
+from protos import keyfiles
 
 SECRET = b"correct horse"
 
@@ -28,13 +26,6 @@ def named(tmp_path, monkeypatch):
     path.write_bytes(SECRET)
     path.chmod(0o600)
     monkeypatch.setenv(keyfiles.PASSPHRASE_FILE, str(path))
-
-
-@pytest.fixture
-def typed(monkeypatch):
-    monkeypatch.delenv(keyfiles.PASSPHRASE_FILE, raising=False)
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-    monkeypatch.setattr(keyfiles.getpass, "getpass", lambda _: SECRET.decode())
 
 
 def test_no_private_key_of_a_locked_site_is_in_the_clear(locked):
@@ -61,42 +52,3 @@ def test_an_unlocked_node_key_is_read_from_its_file(tmp_path):
     site = Site.init(tmp_path / "fog", "fog", domain="night")
     with unlocking.node_key(site) as (path, handed):
         assert (path, handed) == (str(site.node_key), ())
-    with unlocking.passphrase(site) as variables:
-        assert not variables
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="files without a name")
-def test_a_typed_passphrase_reaches_a_childs_child_and_is_gone_afterwards(locked, typed):
-    program = (
-        "import pathlib, sys; from client.site import Site; from protos import signing; "
-        "print(signing.public_bytes(Site(pathlib.Path(sys.argv[1])).signing_key).hex())"
-    )
-    nested = (
-        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {program!r}, sys.argv[1]], check=True)"
-    )
-    with unlocking.passphrase(locked) as variables:
-        env = {**os.environ, **variables}
-        done = subprocess.run(
-            [sys.executable, "-c", nested, str(locked.folder)],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-        assert done.stdout.strip() == locked.request().signing_key.hex(), done.stderr
-        assert SECRET.decode() not in str(variables)
-    (path,) = variables.values()
-    with pytest.raises(OSError):
-        open(path).close()  # noqa: PTH123
-
-
-def test_a_passphrase_file_is_handed_on_by_the_environment_as_it_is(locked, named):
-    with unlocking.passphrase(locked) as variables:
-        assert not variables
-    assert signing.public_bytes(locked.signing_key) == locked.request().signing_key
-
-
-def test_a_system_without_files_without_a_name_needs_a_passphrase_file(locked, typed, monkeypatch):
-    monkeypatch.delattr(unlocking.os, "memfd_create", raising=False)
-    with pytest.raises(ConfigurationError, match="can't be handed on"), unlocking.passphrase(locked):
-        pass

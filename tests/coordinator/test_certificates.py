@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from coordinator import certificates
+from protos import keyfiles
 from protos.errors import ConfigurationError
 
 HOSTS = ("merge.example", "127.0.0.1", "::1")
@@ -158,3 +159,41 @@ def test_an_authority_whose_taking_over_was_cut_short_takes_over(folder, monkeyp
     server = x509.load_pem_x509_certificate((folder / "server.pem").read_bytes())
     server.verify_directly_issued_by(authority)
     assert not list(folder.glob("next-*"))
+
+
+@pytest.fixture
+def locked(tmp_path, monkeypatch):
+    """Return the folder of an authority whose key has a passphrase, and name a file that holds it."""
+    (tmp_path / "passphrase").write_text("correct horse\n")
+    (tmp_path / "passphrase").chmod(0o600)
+    monkeypatch.setenv(keyfiles.PASSPHRASE_FILE, str(tmp_path / "passphrase"))
+    certificates.make(tmp_path / "locked", HOSTS, b"correct horse")
+    return tmp_path / "locked"
+
+
+def test_an_authority_under_a_passphrase_renews_and_is_followed_by_one_under_the_same(locked):
+    certificates.renew(locked, ["new.example"])
+    verify(locked, "new.example")
+    certificates.stage_authority(locked)
+    assert keyfiles.is_locked(locked / "ca.key")
+    assert keyfiles.is_locked(locked / "next-ca.key")
+    certificates.switch_authority(locked, HOSTS)
+    verify(locked, HOSTS[0])
+    assert keyfiles.is_locked(locked / "ca.key")
+    assert not keyfiles.is_locked(locked / "server.key")  # Flower reads it
+
+
+@pytest.mark.parametrize("change", [lambda f: certificates.renew(f, HOSTS), certificates.stage_authority])
+def test_with_a_wrong_passphrase_an_authority_changes_nothing(locked, tmp_path, change):
+    before = {path.name: path.read_bytes() for path in locked.iterdir()}
+    (tmp_path / "passphrase").write_text("wrong horse\n")
+    with pytest.raises(ConfigurationError, match=r"the passphrase of .*ca.key is wrong"):
+        change(locked)
+    assert {path.name: path.read_bytes() for path in locked.iterdir()} == before
+
+
+def test_an_authority_is_not_overwritten(folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ConfigurationError, match="there is a key already"):
+        certificates.make(folder, HOSTS)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

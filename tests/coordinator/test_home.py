@@ -10,8 +10,8 @@ from coordinator import watching
 from coordinator.campaign_folder import CampaignFolder
 from coordinator.home import Home
 from coordinator.settings import SubmitSettings
+from protos import audit, keyfiles, signing
 from protos import campaign as campaigns
-from protos import signing
 from protos.campaign import Keys
 from protos.digest import file_digest
 from protos.errors import BaseMismatchError, ConfigurationError, StorageError
@@ -51,6 +51,37 @@ def test_private_keys_are_readable_by_their_owner_only(home):
         if path.name in ("ca.key", "server.key", "signing.pem"):
             assert path.stat().st_mode & 0o777 == 0o600
     assert home.keys.stat().st_mode & 0o777 == 0o700
+
+
+def test_no_private_key_but_the_superlinks_own_is_in_the_clear_under_a_passphrase(tmp_path, monkeypatch):
+    locked = Home.init(tmp_path / "locked", **OPTIONS, passphrase=b"correct horse")
+    private = {path.name for path in locked.keys.iterdir() if b"PRIVATE KEY" in path.read_bytes()}
+    assert private == {"ca.key", "server.key", "signing.pem", "agreement.pem"}
+    assert {name for name in private if not keyfiles.is_locked(locked.keys / name)} == {"server.key"}
+    monkeypatch.setattr(keyfiles, "passphrase", lambda _: b"correct horse")
+    opened = Home.open(locked.folder)
+    assert opened.public_key == signing.public_bytes(opened.signing_key)
+    assert audit.verify(opened.audit.path, opened.public_key).lines == 1
+
+
+def test_who_only_looks_needs_no_passphrase(tmp_path, monkeypatch):
+    locked = Home.init(tmp_path / "locked", **OPTIONS, passphrase=b"correct horse")
+    monkeypatch.setattr(keyfiles, "passphrase", lambda _: pytest.fail("asked"))
+    opened = Home.open(locked.folder)
+    assert opened.fingerprint == locked.fingerprint
+    assert audit.verify(opened.audit.path, opened.public_key).lines == 1
+
+
+def test_a_coordinator_of_an_earlier_version_has_no_file_with_its_public_key(home):
+    before = home.public_key
+    (home.keys / "signing.pub").unlink()
+    assert Home.open(home.folder).public_key == before
+
+
+def test_a_damaged_public_key_is_named(home):
+    (home.keys / "signing.pub").write_bytes(b"\xff not hexadecimal")
+    with pytest.raises(ConfigurationError, match="no Ed25519 public key"):
+        _ = Home.open(home.folder).public_key
 
 
 def test_a_coordinator_is_not_made_twice(home):

@@ -1,68 +1,59 @@
-"""The Helm chart: what it renders to. Beside this, rendered.yaml is what Helm's engine made of values.yaml.
+"""The Helm chart: what Helm's own engine renders it to, finds wrong with it, and refuses.
 
-Where Helm is, it renders anew and must come to the same. Where it isn't, the digest of the chart's files proves
-that rendered.yaml is of the chart as it is today.
+Where the engine is, it renders anew and must come to what is in rendered.yaml; where it isn't, the digest of the
+chart's files proves that rendered.yaml is of the chart as it is today.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
-import shutil
 import subprocess
-from pathlib import Path
 
+import charts
 import pytest
 import yaml
+from charts import ALL, CHART, LEAST
 
 from protos import keyfiles
 
-CHART = Path(__file__).parents[2] / "deploy" / "helm" / "onebasin-coordinator"
-VALUES = Path(__file__).with_name("values.yaml")
-RENDERED = Path(__file__).with_name("rendered.yaml")
+WARNING = 2
 
 
-def digest() -> str:
-    """Digest all that rendering depends on."""
-    found = hashlib.sha256()
-    for path in [*sorted(path for path in CHART.rglob("*") if path.is_file()), VALUES]:
-        found.update(f"{path.name}\0{len(path.read_bytes())}\0".encode() + path.read_bytes())
-    return found.hexdigest()
-
-
-def documents(text: str) -> dict[str, dict]:
-    return {found["kind"]: found for found in yaml.safe_load_all(text) if found}
+@pytest.fixture(scope="module")
+def helm():
+    """Return Helm's engine."""
+    return pytest.importorskip("helm_python", reason="Helm's engine is not installed: pip install helm-python-sdk")
 
 
 @pytest.fixture(scope="module")
 def rendered():
-    return documents(RENDERED.read_text())
+    """Return the manifests of all values, by their kinds."""
+    return {found["kind"]: found for found in charts.documents()["all"]}
 
 
-def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    program = shutil.which("helm")
-    if program is None:
-        pytest.skip("helm is not on this machine: the chart is checked as it was rendered before")
-    return subprocess.run([program, *arguments], capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def least():
+    """Return the manifests of the fewest values, by their kinds."""
+    return {found["kind"]: found for found in charts.documents()["least"]}
 
 
 def test_what_is_checked_here_is_of_the_chart_as_it_is():
-    said = RENDERED.read_text().splitlines()[1]
-    assert said == f"# of: {digest()}", "render it again, see the head of the file"
+    said = charts.RENDERED.read_text().splitlines()[1]
+    assert said == f"# of: {charts.digest()}", "render it again: python tests/support/charts.py"
 
 
-def test_helm_finds_nothing_wrong_and_renders_the_same():
-    done = helm("lint", "--strict", str(CHART), "--values", str(VALUES))
-    assert done.returncode == 0, done.stdout + done.stderr
-    done = helm("template", "onebasin", str(CHART), "--values", str(VALUES), "--namespace", "default")
-    assert documents(done.stdout) == documents(RENDERED.read_text())
+def test_helm_renders_the_same(helm):
+    assert charts.documents() == {"all": charts.render(ALL), "least": charts.render(LEAST)}
 
 
-def test_helm_refuses_values_that_make_no_sense():
-    done = helm("template", "onebasin", str(CHART))
-    assert done.returncode != 0
-    assert "hosts" in done.stderr
+@pytest.mark.parametrize("values", [ALL, LEAST])
+def test_helm_finds_nothing_wrong(helm, values):
+    found = helm.lint(CHART, values, strict=True)
+    assert not found["errors"]
+    assert not [message for message in found["messages"] if message["severity"] >= WARNING]
+    for path, text in helm.Chart.load(CHART).render(values).items():
+        assert not [line for line in text.splitlines() if line and not line.strip()], path
 
 
 def test_it_is_one_pod_with_a_disk_a_service_and_a_policy(rendered):
@@ -158,14 +149,23 @@ def test_the_first_start_makes_the_coordinator_and_the_next_ones_do_not(rendered
 
 def test_the_passphrase_is_a_file_that_the_code_reads(rendered):
     pod = rendered["StatefulSet"]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    (variable,) = container["env"]
-    assert variable["name"] == keyfiles.PASSPHRASE_FILE
     (secret,) = [volume["secret"] for volume in pod["volumes"] if "secret" in volume]
     assert secret["defaultMode"] == 0o440  # root's, lent to the group: what the code takes from Kubernetes
-    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "passphrase"]
-    assert variable["value"].startswith(mount["mountPath"] + "/")
-    assert mount["readOnly"] is True
+    for container in [*pod["initContainers"], *pod["containers"]]:
+        (variable,) = container["env"]
+        assert variable["name"] == keyfiles.PASSPHRASE_FILE
+        (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "passphrase"]
+        assert variable["value"] == f"{mount['mountPath']}/{secret['items'][0]['path']}"
+        assert mount["readOnly"] is True
+    assert pod["initContainers"][0]["command"][-1] == "--passphrase"
+
+
+def test_without_a_passphrase_the_keys_are_made_without_one(least):
+    pod = least["StatefulSet"]["spec"]["template"]["spec"]
+    assert not [volume for volume in pod["volumes"] if "secret" in volume]
+    for container in [*pod["initContainers"], *pod["containers"]]:
+        assert "env" not in container
+    assert "--passphrase" not in pod["initContainers"][0]["command"]
 
 
 def leaves(schema: dict, values: object, path: str = "") -> list[str]:
@@ -186,26 +186,22 @@ def test_the_schema_describes_every_value_and_no_other():
     schema = json.loads((CHART / "values.schema.json").read_text())
     defaults = yaml.safe_load((CHART / "values.yaml").read_text())
     assert not leaves(schema, defaults)
-    assert not leaves(schema, yaml.safe_load(VALUES.read_text()))
+    assert not leaves(schema, ALL)
     assert leaves(schema, {"service": {"controlPort": 1}}) == [".service.controlPort"]
     assert set(schema["properties"]) - {"global"} == set(defaults)
     assert schema["additionalProperties"] is False
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "named"),
     [
-        {},
-        {"service": {"type": "LoadBalancer", "port": 9093}},  # the Control API's
-        {"image": {"name": "x", "digest": "latest"}},
-        {"resources": {"requests": {"cpu": 1, "memory": "1Gi"}}},
-        {"unknown": 1},
+        ({"hosts": []}, "/hosts"),
+        ({"service": {"type": "LoadBalancer", "port": 9093}}, "/service/port"),  # the Control API's
+        ({"image": {"name": "x", "digest": "latest"}}, "/image/digest"),
+        ({"resources": {"limits": None}}, "/resources': missing property 'limits'"),
+        ({"unknown": 1}, "unknown"),
     ],
 )
-def test_the_schema_refuses_what_makes_no_sense(wrong):
-    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed: Helm itself checks values")
-    schema = json.loads((CHART / "values.schema.json").read_text())
-    values = yaml.safe_load((CHART / "values.yaml").read_text()) | {"hosts": ["merge.example"]}
-    jsonschema.validate(values, schema)
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(values | (wrong or {"hosts": []}), schema)
+def test_values_that_make_no_sense_are_refused_by_name(helm, wrong, named):
+    with pytest.raises(helm.HelmValuesError, match=named):
+        charts.render(LEAST | wrong)

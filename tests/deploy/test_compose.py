@@ -27,7 +27,13 @@ def opened(name: str) -> dict:
 
 
 def test_all_files_are_known_here():
-    assert FILES == ["coordinator.yaml", "site.gpu.yaml", "site.passphrase.yaml", "site.yaml"]
+    assert FILES == [
+        "coordinator.passphrase.yaml",
+        "coordinator.yaml",
+        "site.gpu.yaml",
+        "site.passphrase.yaml",
+        "site.yaml",
+    ]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -85,14 +91,15 @@ def test_adapting_has_no_network():
     assert opened("site.yaml")["services"]["adapt"]["network_mode"] == "none"
 
 
-@pytest.mark.parametrize("name", ["site.gpu.yaml", "site.passphrase.yaml"])
+@pytest.mark.parametrize("name", ["site.gpu.yaml", "site.passphrase.yaml", "coordinator.passphrase.yaml"])
 def test_what_is_added_fits_the_file_that_it_is_added_to(name):
-    added, site = opened(name)["services"], opened("site.yaml")["services"]
-    assert set(added) == set(site)
+    to = f"{name.partition('.')[0]}.yaml"
+    assert set(opened(name)["services"]) == set(opened(to)["services"])
 
 
-def test_the_passphrase_is_a_file_that_the_code_reads():
-    content = opened("site.passphrase.yaml")
+@pytest.mark.parametrize("name", ["site.passphrase.yaml", "coordinator.passphrase.yaml"])
+def test_the_passphrase_is_a_file_that_the_code_reads(name):
+    content = opened(name)
     for service in content["services"].values():
         assert service["environment"] == {keyfiles.PASSPHRASE_FILE: "/run/secrets/passphrase"}
         assert service["secrets"] == ["passphrase"]

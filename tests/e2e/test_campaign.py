@@ -251,12 +251,9 @@ def test_a_revoked_sites_node_is_let_in_no_more(federation, tmp_path):
     federation.processes.kill("eve-revoked")
 
 
-def test_a_site_whose_keys_have_a_passphrase_takes_part(federation, tmp_path, monkeypatch):
-    secret = tmp_path / "passphrase"
-    secret.write_text("correct horse\n")
-    secret.chmod(0o600)
-    monkeypatch.setenv(keyfiles.PASSPHRASE_FILE, str(secret))
-    site = federation.sites["zeta"] = federation.new_site(tmp_path / "zeta", "zeta", b"correct horse")
+def test_a_site_whose_keys_have_a_passphrase_takes_part(federation, tmp_path):
+    passphrase = keyfiles.new_passphrase()  # in the file that is named for the coordinator's
+    site = federation.sites["zeta"] = federation.new_site(tmp_path / "zeta", "zeta", passphrase)
     superlink.register(federation.home, site.request())
     federation.start_node("zeta", site)
     try:
@@ -266,6 +263,8 @@ def test_a_site_whose_keys_have_a_passphrase_takes_part(federation, tmp_path, mo
         federation.processes.kill("zeta")
         del federation.sites["zeta"]
     assert campaign.merged.exists()
+    assert keyfiles.is_locked(site.node_key)
+    assert keyfiles.is_locked(federation.home.keys / "signing.pem")
 
 
 def test_a_node_that_trusts_another_authority_does_not_connect_and_is_named(federation, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -136,3 +137,73 @@ def test_root_may_lend_a_passphrase_to_a_group_but_not_to_everybody(
     if mode & 0o077:  # a private key is lent to nobody
         with pytest.raises(ConfigurationError, match="can be read by others"):
             keyfiles.owned(tmp_path / "passphrase")
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    monkeypatch.delenv(keyfiles.PASSPHRASE_FILE, raising=False)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(keyfiles.getpass, "getpass", lambda _: "typed")
+    keyfiles._asked.cache_clear()
+    yield b"typed"
+    keyfiles._asked.cache_clear()
+
+
+OPEN = (
+    "import pathlib, sys; from protos import signing; signing.load_key(pathlib.Path(sys.argv[1])); print('opened')"
+)
+NESTED = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {OPEN!r}, sys.argv[1]], check=True)"
+"""Opens a key in a child."""
+
+
+def run(program, path, **options):
+    words = [sys.executable, "-c", program, str(path)]
+    return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, **options)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files without a name")
+def test_a_typed_passphrase_reaches_a_childs_child_and_is_gone_afterwards(tmp_path, typed):
+    path = tmp_path / "key.pem"
+    signing.new_key(path, typed)
+    with keyfiles.handed_on(path, "a child") as variables:
+        done = run(NESTED, path, env={**os.environ, **variables})
+        assert done.stdout == "opened\n", done.stderr
+        assert "typed" not in str(variables)
+    (named,) = variables.values()
+    with pytest.raises(OSError):
+        open(named).close()  # noqa: PTH123
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files without a name")
+def test_a_typed_passphrase_outlives_an_exec(tmp_path, typed):
+    path = tmp_path / "key.pem"
+    signing.new_key(path, typed)
+    program = f"""
+import os, pathlib, sys
+from protos import keyfiles
+keyfiles.passphrase = lambda _: b"typed"
+with keyfiles.handed_on(pathlib.Path(sys.argv[1]), "what this becomes") as variables:
+    os.execve(sys.executable, [sys.executable, "-c", {NESTED!r}, sys.argv[1]], {{**os.environ, **variables}})
+"""
+    done = run(program, path)
+    assert done.stdout == "opened\n", done.stderr
+
+
+def test_a_passphrase_file_is_handed_on_by_the_environment_as_it_is(tmp_path, secret):
+    signing.new_key(tmp_path / "key.pem", secret)
+    with keyfiles.handed_on(tmp_path / "key.pem", "a child") as variables:
+        assert not variables
+
+
+def test_nothing_is_handed_on_for_a_key_without_a_passphrase(tmp_path, no_terminal):
+    signing.new_key(tmp_path / "key.pem")
+    with keyfiles.handed_on(tmp_path / "key.pem", "a child") as variables:
+        assert not variables
+
+
+def test_a_system_without_files_without_a_name_needs_a_passphrase_file(tmp_path, typed, monkeypatch):
+    signing.new_key(tmp_path / "key.pem", typed)
+    monkeypatch.delattr(keyfiles.os, "memfd_create", raising=False)
+    wanted = pytest.raises(ConfigurationError, match="can't be handed on to the SuperLink")
+    with wanted, keyfiles.handed_on(tmp_path / "key.pem", "the SuperLink"):
+        pass

@@ -27,3 +27,18 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
+
+{{- /* Where a container finds the passphrase of the coordinator's keys, if they have one. */}}
+{{- define "onebasin.passphrase.env" -}}
+{{- if .Values.passphraseSecret -}}
+env:
+  - name: ONEBASIN_PASSPHRASE_FILE
+    value: /run/secrets/onebasin/passphrase
+{{- end -}}
+{{- end }}
+
+{{- define "onebasin.passphrase.mount" -}}
+{{- if .Values.passphraseSecret -}}
+- {name: passphrase, mountPath: /run/secrets/onebasin, readOnly: true}
+{{- end -}}
+{{- end }}
