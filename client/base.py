@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -120,21 +119,13 @@ def _trained(recipe: Recipe, say: Callable[[str], None], threads: int) -> dict[s
     from client import models
     from client.data import datasets
     from client.tensors import raw_state
-    from client.training.progress import Progress
+    from client.training.progress import spoken
     from client.training.supervised import train_base
 
     if threads:
         torch.set_num_threads(threads)
-    said = 0.0
-
-    def report(progress: Progress) -> None:
-        nonlocal said
-        if time.monotonic() - said > 2.0 or progress.step == progress.steps:
-            said = time.monotonic()
-            say(f"step {progress.step} of {progress.steps}, loss {progress.loss:.3f}, {progress.eta:.0f} s left")
-
     model = models.build(recipe.model, len(CLASSES), recipe.training.seed)
     say(f"rendering {recipe.data.source_images} labelled scenes")
     data = datasets.scene_source(recipe.data)
-    train_base(model, data, recipe.training, report)
+    train_base(model, data, recipe.training, spoken(say))
     return raw_state(model.state_dict())

@@ -37,7 +37,7 @@ class DiskFeed:
 
     Attributes:
         source: Labelled image files.
-        target: The site's own image files.
+        target: The site's own image files; none where a base is trained.
         settings: How they are cut, and by how many processes.
         sampler: Draws source images by class; None: each is as likely as any other.
         batch: Source images, and as many target images, for each step; of all processes together.
@@ -110,7 +110,7 @@ class DiskFeed:
         """Read one step's images, labels and target images: (N, H, W, 3), (N, H, W) and (N, H, W, 3)."""
         parts = [self._place(step, place) for place in places(self.batch, self.rank, self.ranks)]
         images, labels, targets = zip(*parts, strict=True)
-        return np.stack(images), np.stack(labels), np.stack(targets)
+        return np.stack(images), np.stack(labels), np.concatenate(targets)
 
     def _place(self, step: int, place: int) -> Arrays:
         drawn = dice(self.seed, step, place)
@@ -136,11 +136,14 @@ class DiskFeed:
         return (image[:, ::-1], labels[:, ::-1]) if self._mirror(drawn) else (image, labels)
 
     def _target(self, drawn: np.random.Generator) -> Bytes:
+        """Return one image, or none if there are none: (1, H, W, 3) or (0, H, W, 3)."""
         crop = self.settings.crop
+        if not len(self.target):
+            return np.empty((0, crop, crop, 3), np.uint8)
         image = read_image(self.target.images[int(drawn.integers(len(self.target)))])
         size = fitted(image.shape[:2], self.settings.target.box(crop), crop)
         image = any_window(size, crop, drawn).of(resized(image, size))
-        return image[:, ::-1] if self._mirror(drawn) else image
+        return (image[:, ::-1] if self._mirror(drawn) else image)[None]
 
     def _mirror(self, drawn: np.random.Generator) -> bool:
         return bool(drawn.random() < 0.5) and self.settings.flip

@@ -22,7 +22,8 @@ class Batch:
     Attributes:
         source: uint8 (N, 3, H, W), RGB.
         labels: uint8 (N, H, W), train ids of ``source``; 255 = ignore.
-        target: uint8 (N, 3, H, W), the site's own images; they have no labels.
+        target: uint8 (N, 3, H, W), the site's own images; they have no labels. (0, 3, H, W) where a base is
+            trained, from labelled images alone.
 
     """
 

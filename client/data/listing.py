@@ -24,7 +24,7 @@ class UnlabelledFiles:
 
     Attributes:
         root: The data set's folder.
-        images: Their paths, sorted; at least one.
+        images: Their paths, sorted.
 
     """
 

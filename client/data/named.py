@@ -40,20 +40,31 @@ def open_named(names: Sequence[str], scenes: int) -> dict[str, Evaluation]:
 def _open(name: str, scenes: int) -> Evaluation:
     if name in DOMAINS:
         return open_evaluation(SceneData(domain=name, evaluation_images=scenes), Path())
+    part = image_folder(name, f"the name of a domain of scenes ({', '.join(DOMAINS)})")
+    return FileEvaluation(labelled(part, Path()), part)
+
+
+def image_folder(name: str, another: str = "") -> ImageFolder:
+    """Return the folder of labelled images that a name means.
+
+    Args:
+        name: ``LAYOUT:FOLDER``, ``LAYOUT:FOLDER:SPLIT``, or a folder with ``images/`` and ``labels/``.
+        another: What else may be named, for the message.
+
+    Raises:
+        ConfigurationError: It is none.
+
+    """
     layout, _, rest = name.partition(":")
     if layout in LAYOUTS and rest:
         where, split = rest, ""
         if LAYOUTS[layout].has_splits and ":" in rest:
             where, _, split = rest.rpartition(":")
-        return _files(ImageFolder(layout, where, split))
-    folder = Path(name)
-    if not folder.is_dir():
+        return ImageFolder(layout, where, split)
+    if not Path(name).is_dir():
         raise ConfigurationError(
-            f"--data {name!r} is neither a folder nor a scene domain",
-            f"name a folder with images/ and labels/, LAYOUT:FOLDER:SPLIT, or one of: {', '.join(DOMAINS)}",
+            f"--data {name!r} is no folder of labelled images",
+            "give a folder with images/ and labels/, LAYOUT:FOLDER or LAYOUT:FOLDER:SPLIT"
+            + (f", or {another}" if another else ""),
         )
-    return _files(ImageFolder("folder", str(folder)))
-
-
-def _files(part: ImageFolder) -> Evaluation:
-    return FileEvaluation(labelled(part, Path()), part)
+    return ImageFolder("folder", name)

@@ -124,6 +124,7 @@ class _Training:
         self._optimizer = make_optimizer(self._student, settings)
         self._watch = Watch(job.classes, engine.device)
         self._first = self._continued()
+        self._unlabelled = True
         learn, self._stepper = engine.wrap(Learner(self._student), self._optimizer)
         self._passes = Passes(self._student, learn, self._teacher, self._frozen, settings, engine)
 
@@ -180,6 +181,7 @@ class _Training:
             raise AdaptationError(
                 f"The data ended at step {self._place.step}.", "Report this: a feed has a batch for each step."
             )
+        self._unlabelled = len(batch.target) > 0
         size = (batch.target.shape[2], batch.target.shape[3])
         if self._place.size is None:
             meant = CROPS.get(self._job.settings.method, 0)
@@ -202,6 +204,8 @@ class _Training:
         return batch
 
     def _note(self, coverage: float) -> str:
+        if not self._unlabelled:
+            return ""
         note = f"{coverage:.0%} of target pixels are sure"
         if self._watch.lost:
             note += f"; gone from the pseudo-labels: {', '.join(map(name_of, self._watch.lost))}"

@@ -48,7 +48,7 @@ class Outcome:
     Attributes:
         loss: The detached sum of all losses, a scalar.
         coverage: Share of target pixels whose pseudo-label is sure, a scalar.
-        guess: The pseudo-labels, uint8 (N, H, W).
+        guess: The pseudo-labels, uint8 (N, H, W), of as many images as the target's.
 
     """
 
@@ -96,6 +96,8 @@ class Passes:
         for network in (self._student, self._teacher):
             fit_details(network, *batch.target.shape[2:])
         losses = [self._source_pass(source, labels, dice)]
+        if not len(target):
+            return Outcome(losses[0], torch.zeros_like(losses[0]), labels[:0])
         # The teacher also labels where nobody learns from it, as its statistics should be of target images.
         with engine.autocast():
             guess, sure = pseudo_labels(self._teacher, target, settings.threshold)

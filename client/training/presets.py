@@ -11,6 +11,7 @@ A method's numbers are those of its authors' configurations; every one can be ov
 ``mic``       … and consistency of masked images with whole ones. Hoyer et al., CVPR 2023.
 ``advent``    Source images and the entropy of target images, directly ("MinEnt"): the cheapest, no mixing, no
               discriminator. Vu et al., CVPR 2019; optimizer and schedule are DAFormer's.
+``source``    Source images alone: how a base is trained. At a site, the row "source only" of the papers' tables.
 ============  ===================================================================================================
 
 How large crops are, and which source images a batch has (DAFormer's rare-class sampling), the data's settings say.
@@ -76,6 +77,7 @@ METHODS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "hrda": _DAFORMER,
         "mic": {**_DAFORMER, "masked": 1.0},
         "advent": {**_PAPER, "mixed": 0.0, "entropy": 0.001},
+        "source": {**_PAPER, "mixed": 0.0},
     }
 )
 """Each method's numbers."""

@@ -31,6 +31,9 @@ class Progress:
     """The most memory of the GPU that was in use so far, in MB; 0 on a CPU."""
 
 
+_EVERY = 2.0
+"""Seconds between two lines."""
+
 Report = Callable[[Progress], None]
 """Called after each step. An exception from it ends training; that is how to stop early."""
 
@@ -49,3 +52,16 @@ class Clock:
         seconds = time.monotonic() - self._start
         eta = seconds / max(1, step - self._first) * (self._steps - step)
         return Progress(self._phase, step, self._steps, loss, seconds, eta, note, coverage, memory)
+
+
+def spoken(say: Callable[[str], None]) -> Report:
+    """Return a report that says a line from time to time, and one at the end."""
+    said = 0.0
+
+    def report(progress: Progress) -> None:
+        nonlocal said
+        if time.monotonic() - said > _EVERY or progress.step == progress.steps:
+            said = time.monotonic()
+            say(f"step {progress.step} of {progress.steps}, loss {progress.loss:.3f}, {progress.eta:.0f} s left")
+
+    return report

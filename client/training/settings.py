@@ -64,7 +64,7 @@ class AdaptSettings:
     """
 
     method: str = "demo"
-    """A preset of ``presets.METHODS``: "demo", "dacs", "daformer", "hrda", "mic" or "advent"."""
+    """A preset of ``presets.METHODS``: "demo", "dacs", "daformer", "hrda", "mic", "advent" or "source"."""
     memory: str = ""
     """A preset of ``presets.MEMORY`` for GPUs with that much memory: "8GB", "16GB" or "24GB"; none by default."""
     seed: int = 0

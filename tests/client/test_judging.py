@@ -113,7 +113,7 @@ def test_conventions_and_missing_classes(model, folder):
     ("data", "error", "said"),
     [
         ([], ConfigurationError, "nothing to judge on"),
-        (["moon"], ConfigurationError, "neither a folder nor a scene domain"),
+        (["moon"], ConfigurationError, "no folder of labelled images"),
         (["cityscapes:/nowhere:val"], DataError, "nowhere"),
         (["night", "night"], ConfigurationError, "same name"),
     ],

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import tomli_w
+import torch
 from data_sets import make
 from typed import Terminal, commands, wait_for
 
+from client.models import build
 from protos.digest import file_digest
 from protos.programs import free_port
 from protos.tensorfile import TensorFile
@@ -96,6 +98,11 @@ def prepare(page: str, terminal: Terminal) -> None:
         for layout in ("acdc", "cityscapes"):
             make(folder / "data" / layout, layout, "val")
         shutil.copy(folder / "data" / "gta" / "images" / "000.png", folder / "street.png")
+        network = build("segformer-mitb0", 19)
+        torch.save(network.backbone.state_dict(), folder / "mit_b0.pth")
+        copies = {copy: network.state_dict() for copy in ("model", "ema_model")}
+        state = {f"{copy}.{name}": tensor for copy, one in copies.items() for name, tensor in one.items()}
+        torch.save({"state_dict": state}, folder / "checkpoint.pth")
 
 
 def type_there(page: str, terminal: Terminal, line: str) -> str:
@@ -103,7 +110,8 @@ def type_there(page: str, terminal: Terminal, line: str) -> str:
     if page == "security-records":
         return terminal.type(f"cd {page} && {line}")
     if page == "data":
-        return terminal.type(line.replace("/data/", f"{terminal.folder}/data/"))
+        less = " --steps 1 --crop 64 --workers 0" if " base train " in line else ""
+        return terminal.type(line.replace("/data/", f"{terminal.folder}/data/") + less)
     stays = LISTENING.get(" ".join(line.split()[1:3]))
     if not stays or {"--once", "--textfile"} & set(line.split()):
         return terminal.type(line)

@@ -118,7 +118,7 @@ def test_a_line_has_two_ends(pair, steps):
 
 
 def test_data_that_is_nowhere_is_refused(pair):
-    with pytest.raises(ConfigurationError, match="neither a folder nor a scene domain"):
+    with pytest.raises(ConfigurationError, match="no folder of labelled images"):
         sweep(pair, ["atlantis"])
 
 
