@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from typed import blocks
 
 from client.site import Site
 from coordinator import roster
@@ -367,3 +368,16 @@ def test_the_shell_can_complete_commands():
         [Path(sys.executable).parent / "onebasin"], env=environment, capture_output=True, text=True
     )
     assert "create" in done.stdout.split()
+
+
+def test_the_command_of_the_page_on_secure_sums_lays_one_down(onebasin, make_world, tmp_path, monkeypatch):
+    page = Path(__file__).parents[2] / "docs" / "security-sums.md"
+    ((line,),) = blocks(page.read_text(), "sh")
+    world = make_world(("fog", "night", "rain", "snow"))
+    for site in world.sites.values():
+        roster.approve(world.home, site.request_path, site.request().fingerprint)
+    monkeypatch.chdir(world.base.parent)  # where coordinator and base.safetensors are
+    code, _, err = onebasin(*line.split()[1:])
+    assert (code, err) == (0, "")
+    rules = world.home.campaign("autumn").campaign.rules
+    assert (rules.privacy, rules.minimum_sites) == ("secure-sum", 3)

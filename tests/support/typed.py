@@ -17,10 +17,15 @@ from protos.closing import Closing
 
 
 def commands(page: Path) -> list[str]:
-    """Return the lines of a page's bash blocks."""
-    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL)
-    lines = [re.sub(r"\s+# .*", "", line).strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line]
+    """Return the lines of a page's bash blocks, which can be typed one after the other."""
+    return [line for block in blocks(page.read_text(), "bash") for line in block]
+
+
+def blocks(text: str, language: str) -> list[list[str]]:
+    """Return the lines of each block in a language, without remarks; one that goes on in the next is one."""
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    plain = [re.sub(r"\s+# .*", "", block.replace("\\\n", " ")) for block in found]
+    return [[line.strip() for line in block.splitlines() if line.strip()] for block in plain]
 
 
 class Terminal(Closing):
