@@ -24,7 +24,7 @@ def look(site: Site) -> Iterator[Finding]:
     """Look at everything that a campaign needs; one finding after the other, so that they can be shown at once."""
     yield from preflight.findings(
         [
-            ("versions", preflight.versions),
+            ("versions", lambda: preflight.versions("torch")),
             ("configuration", lambda: _configuration(site)),
             ("keys", lambda: preflight.keys(site.keys, _KEYS)),
             ("request", lambda: _request(site)),

@@ -23,7 +23,7 @@ from onebasin.audit_command import app as audit_app
 from onebasin.region_command import app as region_app
 from onebasin.sweep_command import sweep
 from protos import logs
-from protos.errors import OnebasinError
+from protos.errors import ConfigurationError, OnebasinError
 
 app = typer.Typer(
     name="onebasin",
@@ -101,6 +101,10 @@ def demo(
     run_demo(folder, quick=quick, seed=seed)
 
 
+_OF_A_SITE = frozenset({"torch", "cv2", "lightning_fabric", "tensorboard"})
+"""Packages of the extra `site`."""
+
+
 def main() -> None:
     """Run the command line; print an error of ours without a traceback and exit with its code."""
     try:
@@ -110,10 +114,22 @@ def main() -> None:
             traceback.print_exc()
         _say(error)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _OF_A_SITE:
+            raise
+        _say(missing := _not_a_site(error))
+        sys.exit(missing.exit_code)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # Typer turns Ctrl-C into this, without a word
             logs.say("interrupted", event="interrupted", err=True)
         raise
+
+
+def _not_a_site(error: ModuleNotFoundError) -> ConfigurationError:
+    return ConfigurationError(
+        f"this needs the package {error.name}, which is not installed here",
+        "install what a site needs: pip install 'onebasin[site]' (a coordinator needs it for nothing)",
+    )
 
 
 def _say(error: OnebasinError) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 
 import numpy as np
 import numpy.typing as npt
@@ -297,7 +298,8 @@ def versions() -> list[pb.Version]:
 
 @cache
 def _installed() -> tuple[tuple[str, str], ...]:
-    return tuple((name, version(name)) for name in _VERSIONS)
+    # A region's coordinator, which sends sums, may have no PyTorch.
+    return tuple((name, version(name)) for name in _VERSIONS if find_spec(name) is not None)
 
 
 _SAME = "the site must adapt the campaign's base without changing its architecture"

@@ -29,7 +29,7 @@ GOOD, WARNING, BAD, UNCHECKED = "ok", "warning", "bad", "not checked"
 LITTLE = 2_000_000_000
 """Bytes of disk for logs and Flower's own files, beside models."""
 _TIMEOUT = 5.0
-_PACKAGES = ("onebasin", "flwr", "torch")
+_PACKAGES = ("onebasin", "flwr")
 _PYTHON = (3, 11)
 
 
@@ -96,12 +96,19 @@ def check(found: Iterable[Finding], whose: str) -> None:
 # ------------------------------------------------------------------------ looks
 
 
-def versions() -> Iterator[Finding]:
-    """Look at the versions of what runs here."""
-    found = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+def versions(*also: str) -> Iterator[Finding]:
+    """Look at the versions of what runs here.
+
+    Args:
+        also: Packages that are needed beside those of both sides.
+
+    """
+    found = ", ".join(f"{name} {_version(name)}" for name in (*_PACKAGES, *also))
     here = f"Python {sys.version_info[0]}.{sys.version_info[1]}.{sys.version_info[2]}"
     good = sys.version_info >= _PYTHON and _version("flwr").startswith("1.39.")
     fix = "" if good else "Python 3.11 or newer and flwr 1.39: install onebasin again"
+    if "missing" in [_version(name) for name in also]:
+        good, fix = False, "pip install 'onebasin[site]'"
     yield Finding("versions", GOOD if good else BAD, f"{here}, {found}", fix)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from protos.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
 HOUSE = {"protos", "coordinator", "client", "onebasin"}
@@ -90,3 +94,45 @@ def test_help_loads_neither_pytorch_nor_flower(arguments):
         "try:\n    onebasin.cli.main()\nexcept SystemExit:\n    pass"
     )
     assert not loaded(code) & {"torch", "flwr", "grpc", "numpy"}
+
+
+WITHOUT_SITES = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "cv2", "lightning_fabric", "tensorboard"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
+"""Makes a process one of a machine where only what a coordinator needs is installed."""
+
+
+def test_a_coordinator_needs_nothing_that_only_sites_need():
+    code = (
+        f"{WITHOUT_SITES}\n"
+        "import importlib, pkgutil, coordinator, protos\n"
+        "for room in (coordinator, protos):\n"
+        "    for found in pkgutil.walk_packages(room.__path__, f'{room.__name__}.'):\n"
+        "        importlib.import_module(found.name)\n"
+        "for name in ('cli', 'region', 'region_command', 'audit_command'):\n"
+        "    importlib.import_module(f'onebasin.{name}')\n"
+    )
+    assert {"coordinator", "flwr", "numpy"} <= loaded(code)
+
+
+@pytest.mark.parametrize("words", [["base", "init", "-o", "b", "--model", "tiny-resnet"], ["demo", "--quick"]])
+def test_what_a_site_needs_is_named_where_it_is_missing(tmp_path, words):
+    code = f"{WITHOUT_SITES}\nimport onebasin.cli\nsys.argv = ['onebasin', *{words!r}]\nonebasin.cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == ConfigurationError.exit_code, done.stderr
+    assert re.search("this needs the package (torch|cv2), which is not installed here", done.stderr)
+    assert "pip install 'onebasin[site]'" in done.stderr
+    assert "Traceback" not in done.stderr
