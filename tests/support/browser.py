@@ -76,6 +76,7 @@ class Browser:
             try:
                 if condition():
                     return
+                self.run("0")  # what the browser says by itself is heard while an answer is waited for
             except AssertionError:  # the page is just being left
                 pass
             assert time.monotonic() < until, f"waited in vain {what}: {self.text[:2000]}"
